@@ -1,0 +1,166 @@
+"""The annotations by which a pod asks for its interface."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, Self, get_args
+
+from pydantic import BaseModel, ConfigDict
+
+from ..protocol.environment import check_interface_name
+from ..protocol.errors import INVALID_ANNOTATION, CniError
+from . import keys
+from .addresses import IPAddress, IPInterface, parse_host_address, parse_host_interface, parse_mac
+from .complaints import show
+from .configuration import MTU_MAX, MTU_MIN, Mode
+
+MTU_MIN_IPV6 = 1280  # RFC 8200, section 5
+
+
+class PodAnnotations(BaseModel):
+    """What a pod's annotations ask for.
+
+    Attributes:
+        attach: whether they ask for an interface at all.
+        master: the NIC that assign-macvlan names, None for the default one.
+        sources: addresses of the interface, at most one a family.
+        gateways: at most one a family.
+        destination: the text of the redirect rules.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    attach: bool = False
+    master: str | None = None
+    sources: tuple[IPInterface, ...] = ()
+    gateways: tuple[IPAddress, ...] = ()
+    destination: str | None = None
+    routes: Literal["destinations", "default"] | None = None
+    mac: str | None = None
+    mtu: int | None = None
+    mode: Mode | None = None
+
+    @classmethod
+    def of(cls, annotations: Mapping[str, object]) -> Self:
+        """Parse and check a pod's annotations; those of others are ignored.
+
+        Raises:
+            CniError: INVALID_ANNOTATION naming annotation, value and rule.
+        """
+        ours = _ours(annotations)
+        assign = ours.pop(keys.ASSIGN, "")
+        if assign == "false" and ours:
+            raise _error(
+                keys.ASSIGN, assign, f"it contradicts {', '.join(sorted(ours))}; remove one or the other"
+            )
+        try:
+            found = cls(
+                attach=bool(ours) or assign not in ("", "false"),
+                master=_master(assign),
+                sources=_addresses(ours, "source", parse_host_interface),
+                gateways=_addresses(ours, "gateway", parse_host_address),
+                destination=ours.get(keys.PREFIX + "destination"),
+                routes=_choice(ours, "routes", ("destinations", "default")),
+                mac=_mac(ours),
+                mtu=_mtu(ours),
+                mode=_choice(ours, "mode", get_args(Mode)),
+            )
+        except CniError:
+            raise
+        found._check_together()
+        return found
+
+    def _check_together(self) -> None:
+        source, gateway = keys.PREFIX + "source", keys.PREFIX + "gateway"
+        for given in self.gateways:
+            mine = [one.ip for one in self.sources if one.version == given.version]
+            if not mine:
+                raise _error(gateway, str(given), f"there is no IPv{given.version} address in {source}")
+            if given in mine:
+                raise _error(gateway, str(given), f"the gateway cannot be the address in {source}")
+        for name, value in (("destination", self.destination), ("routes", self.routes)):
+            if value is not None and not self.sources:
+                raise _error(keys.PREFIX + name, value, f"it needs {source}")
+        if self.routes == "default" and not self.gateways:
+            raise _error(keys.PREFIX + "routes", "default", f"it needs {gateway}")
+        if self.mtu is not None and self.mtu < MTU_MIN_IPV6 and any(one.version == 6 for one in self.sources):
+            raise _error(
+                keys.PREFIX + "mtu",
+                str(self.mtu),
+                f"IPv6 needs at least {MTU_MIN_IPV6} (RFC 8200, section 5)",
+            )
+
+
+def _ours(annotations: Mapping[str, object]) -> dict[str, str]:
+    ours: dict[str, str] = {}
+    for name, value in annotations.items():
+        if name != keys.ASSIGN and not name.startswith(keys.PREFIX):
+            continue
+        if not isinstance(value, str):
+            raise _error(name, value, 'a string is expected; put it into quotes, like "true"')
+        if name != keys.ASSIGN and name.removeprefix(keys.PREFIX) not in keys.ANNOTATIONS:
+            known = keys.nearest(name.removeprefix(keys.PREFIX), keys.ANNOTATIONS)
+            raise _error(name, value, f"no such annotation{known}")
+        ours[name] = value.strip()
+    return ours
+
+
+def _master(assign: str) -> str | None:
+    if assign in ("", "true", "false"):
+        return None
+    try:
+        check_interface_name(assign, keys.ASSIGN)
+    except CniError as error:
+        rule = error.msg.rpartition(": ")[2]
+        raise _error(
+            keys.ASSIGN, assign, f"'true', 'false' or the name of a NIC is expected; {rule}"
+        ) from None
+    return assign
+
+
+def _addresses(ours: Mapping[str, str], name: str, parse: object) -> tuple:  # type: ignore[type-arg]
+    text = ours.get(keys.PREFIX + name)
+    if text is None:
+        return ()
+    found = []
+    for part in text.split(","):
+        try:
+            address = parse(part.strip())  # type: ignore[operator]
+        except ValueError as error:
+            raise _error(keys.PREFIX + name, text, str(error)) from None
+        if any(other.version == address.version for other in found):
+            raise _error(
+                keys.PREFIX + name, text, f"more than one IPv{address.version} address; one a family"
+            )
+        found.append(address)
+    return tuple(found)
+
+
+def _choice(ours: Mapping[str, str], name: str, allowed: tuple[str, ...]):  # type: ignore[no-untyped-def]  # noqa: ANN202
+    value = ours.get(keys.PREFIX + name)
+    if value is not None and value not in allowed:
+        raise _error(keys.PREFIX + name, value, f"one of {', '.join(allowed)} is expected")
+    return value
+
+
+def _mac(ours: Mapping[str, str]) -> str | None:
+    value = ours.get(keys.PREFIX + "mac")
+    if value is None or value in ("kernel", "address"):
+        return value
+    try:
+        return parse_mac(value)
+    except ValueError as error:
+        raise _error(keys.PREFIX + "mac", value, f"'kernel', 'address' or a MAC address; {error}") from None
+
+
+def _mtu(ours: Mapping[str, str]) -> int | None:
+    value = ours.get(keys.PREFIX + "mtu")
+    if value is None:
+        return None
+    if not (value.isascii() and value.isdigit() and len(value) <= 6 and MTU_MIN <= int(value) <= MTU_MAX):
+        raise _error(keys.PREFIX + "mtu", value, f"a number from {MTU_MIN} to {MTU_MAX} is expected")
+    return int(value)
+
+
+def _error(name: str, value: object, rule: str) -> CniError:
+    return CniError(INVALID_ANNOTATION, f"annotation {name}: {show(value)}: {rule}")
