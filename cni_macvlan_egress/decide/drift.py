@@ -1,0 +1,90 @@
+"""Where the kernel differs from a plan: CHECK's list, each item with what was expected and found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from .facts import HostFacts
+from .plan import Address, Plan, Route
+
+
+def differences(
+    plan: Plan, pod: HostFacts, sysctls: Mapping[str, str | None], master_index: int | None
+) -> list[str]:
+    """Every item of the plan that is not as ADD left it.
+
+    Args:
+        sysctls: the values found, None where the key is gone.
+        master_index: the master's present index, None if it is gone.
+    """
+    link = pod.link(plan.link.name)
+    if link is None:
+        return [f"interface {plan.link.name}: expected a macvlan on {plan.link.master}, found none"]
+    found: list[str] = []
+    if master_index is None:
+        found.append(f"master {plan.link.master}: expected on the node, found none")
+    elif link.parent != master_index:
+        found.append(
+            f"parent of {link.name}: expected index {master_index} ({plan.link.master}), found {link.parent}"
+        )
+    for what, expected, actual in (
+        ("kind", "macvlan", link.kind or "none"),
+        ("mode", plan.link.mode, link.mode),
+        ("mac", plan.link.mac, link.mac),
+        ("mtu", plan.link.mtu, link.mtu),
+        ("state", "up", "up" if link.up else "down"),
+    ):
+        if expected != actual:
+            found.append(f"{what} of {link.name}: expected {expected}, found {actual}")
+    found += _addresses(plan.addresses, pod.addresses_of(link.name), link.name)
+    found += _routes(plan.routes, pod)
+    found += _rules(plan, pod)
+    found += [
+        f"sysctl {one.key}: expected {one.value}, found {sysctls.get(one.key) or 'nothing'}"
+        for one in plan.sysctls
+        if sysctls.get(one.key) != one.value
+    ]
+    return found
+
+
+def _addresses(planned: Iterable[Address], present: list[str], interface: str) -> Iterable[str]:
+    for one in planned:
+        if one.address not in present:
+            shown = ", ".join(present) or "none"
+            yield f"address of {interface}: expected {one.address}, found {shown}"
+
+
+def _routes(planned: Iterable[Route], pod: HostFacts) -> Iterable[str]:
+    present = {
+        (route.destination, route.interface, route.gateway, route.table): route for route in pod.routes
+    }
+    for one in planned:
+        if (one.destination, one.interface, one.gateway, one.table) not in present:
+            others = [
+                _describe(route.destination, route.interface, route.gateway, route.table)
+                for route in pod.routes
+                if (route.destination, route.table) == (one.destination, one.table)
+            ]
+            expected = _describe(one.destination, one.interface, one.gateway, one.table)
+            yield f"route: expected {expected}, found {', '.join(others) or 'none'}"
+
+
+def _describe(destination: str, interface: str, gateway: str | None, table: int) -> str:
+    via = f" via {gateway}" if gateway else ""
+    return f"{destination}{via} dev {interface} table {table}"
+
+
+def _rules(plan: Plan, pod: HostFacts) -> Iterable[str]:
+    present = {
+        (rule.family, rule.priority, rule.table, rule.source, rule.oif, rule.suppress_prefix_length)
+        for rule in pod.rules
+    }
+    for one in plan.rules:
+        key = (one.family, one.priority, one.table, one.source, one.oif, one.suppress_prefix_length)
+        if key not in present:
+            selector = " ".join(
+                f"{name} {value}"
+                for name, value in (("from", one.source), ("oif", one.oif))
+                if value is not None
+            )
+            yield f"rule: expected IPv{one.family} priority {one.priority} {selector} lookup {one.table}, found none"

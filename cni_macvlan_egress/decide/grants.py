@@ -1,0 +1,59 @@
+"""Who may use the plugin: `allow` in the configuration against what a pod asks for."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+
+from ..model.configuration import Configuration, Grant
+from ..protocol.errors import NOT_ALLOWED, CniError
+from .request import Pod, Request
+
+
+def check(configuration: Configuration, request: Request, pod: Pod, master: str) -> None:
+    """Let a request pass if one grant covers all of it.
+
+    What the configuration itself sets is the admin's own word and needs no grant.
+
+    Args:
+        master: the NIC that the request ended up with.
+
+    Raises:
+        CniError: NOT_ALLOWED, saying what to add.
+    """
+    if not request.annotated:
+        return
+    who = f"namespace {pod.namespace!r}" if pod.namespace else "a pod without namespace"
+    if not configuration.allow:
+        raise CniError(
+            NOT_ALLOWED,
+            f"no pod may use this plugin by annotation yet: the configuration has no 'allow'; to serve {who} add "
+            f'"allow": [{{"namespaces": ["{pod.namespace or "*"}"]}}]',
+        )
+    reasons = []
+    for number, grant in enumerate(configuration.allow, 1):
+        reason = _refusal(grant, request, pod, master)
+        if not reason:
+            return
+        reasons.append(f"grant {number}: {reason}")
+    raise CniError(
+        NOT_ALLOWED, f"no grant in 'allow' covers {who}: {reasons[-1].partition(': ')[2]}", "; ".join(reasons)
+    )
+
+
+def _refusal(grant: Grant, request: Request, pod: Pod, master: str) -> str:
+    if not any(fnmatchcase(pod.namespace, pattern) for pattern in grant.namespaces):
+        return f"namespace {pod.namespace!r} matches none of {', '.join(grant.namespaces)}"
+    if grant.masters is not None and master not in grant.masters:
+        return f"NIC {master!r} is none of {', '.join(grant.masters)}"
+    limits = [name for name in ("sources", "destinations") if getattr(grant, name) is not None]
+    if limits and request.bare:
+        return f"it limits {limits[0]}, and whoever runs in the pod could set any address on a bare interface"
+    if limits and request.mode == "passthru":
+        return f"it limits {limits[0]}, and a passthru interface takes all that the NIC receives"
+    if grant.sources is not None and request.sources_annotated:
+        for source in request.sources:
+            if not any(source.ip in network for network in grant.sources):
+                return f"source {source.ip} is in none of {', '.join(map(str, grant.sources))}"
+    if grant.destinations is not None:
+        return "it limits destinations, and the pod names none"
+    return ""

@@ -1,0 +1,84 @@
+"""A plan: everything that an ADD does to the kernel, as data.
+
+ADD applies it, DEL takes it back, CHECK compares the kernel with it, state files store it. It holds nothing but
+names, numbers and addresses in their usual spelling.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from .facts import MAIN_TABLE
+
+# Marks routes and rules as ours (rt_protos of iproute2 leaves these numbers free).
+PROTOCOL = 77
+
+
+class _Step(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Link(_Step):
+    """The macvlan; its MAC address is set beforehand, so that a half-finished one can be told from others'."""
+
+    name: str
+    master: str
+    mode: str
+    mtu: int
+    mac: str
+
+
+class Sysctl(_Step):
+    """A setting below /proc/sys, in the pod's namespace."""
+
+    key: str
+    value: str
+
+
+class Address(_Step):
+    """An address of the macvlan; without prefix route it draws no other traffic to the interface."""
+
+    address: str
+    prefix_route: bool = True
+
+
+class Route(_Step):
+    """A route in the pod."""
+
+    destination: str
+    interface: str
+    gateway: str | None = None
+    table: int = MAIN_TABLE
+    source: str | None = None
+    onlink: bool = False
+
+
+class Rule(_Step):
+    """A policy routing rule in the pod."""
+
+    family: Literal[4, 6]
+    priority: int
+    table: int
+    source: str | None = None
+    oif: str | None = None
+    suppress_prefix_length: int | None = None
+
+
+class Conflicts(_Step):
+    """How to find out whether another host holds the addresses."""
+
+    detection: Literal["fast", "strict", "off"] = "off"
+    timeout_ms: int = 200
+
+
+class Plan(_Step):
+    """The steps in the order in which they are taken."""
+
+    link: Link
+    sysctls: tuple[Sysctl, ...] = ()
+    conflicts: Conflicts = Conflicts()
+    addresses: tuple[Address, ...] = ()
+    routes: tuple[Route, ...] = ()
+    rules: tuple[Rule, ...] = ()

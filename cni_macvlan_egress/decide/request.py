@@ -1,0 +1,128 @@
+"""What is asked for: configuration, runtimeConfig and annotations merged, the later ones winning."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ..model.addresses import IPAddress, IPInterface, IPNetwork, parse_host_interface, parse_mac
+from ..model.annotations import PodAnnotations
+from ..model.complaints import show
+from ..model.configuration import Configuration
+from ..protocol.errors import INVALID_CONFIGURATION, CniError
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """Who asks, as the runtime names it; empty without Kubernetes."""
+
+    namespace: str = ""
+    name: str = ""
+    uid: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}" if self.name else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One attachment as it is wished.
+
+    Attributes:
+        standalone: the macvlan is the network itself, not an addition to another plugin's.
+        interface: its name in the pod.
+        main_interface: the main CNI's interface in the pod, empty if standalone.
+        annotated: an annotation asks, so that a grant is needed.
+        master: a NIC's name, or None to find it.
+        master_annotated: the pod itself named the NIC.
+        use_ipam: the addresses come from the IPAM plugin.
+    """
+
+    standalone: bool
+    interface: str
+    main_interface: str
+    annotated: bool
+    master: str | None
+    master_annotated: bool
+    mode: str
+    mtu: int | None
+    mac: str
+    sources: tuple[IPInterface, ...]
+    sources_annotated: bool
+    gateways: tuple[IPAddress, ...]
+    routes: Literal["destinations", "default"]
+    cluster_networks: tuple[IPNetwork, ...]
+    use_ipam: bool
+    conflict_detection: Literal["fast", "strict", "off"]
+    conflict_timeout_ms: int
+
+    @property
+    def bare(self) -> bool:
+        """Only the interface is wanted; whoever runs in the pod configures it."""
+        return not self.sources and not self.use_ipam
+
+
+def merge(
+    configuration: Configuration,
+    runtime_config: Mapping[str, Any],
+    annotations: PodAnnotations,
+    *,
+    ifname: str,
+    chained: bool,
+) -> Request:
+    """Merge the three, in rising order of precedence.
+
+    Raises:
+        CniError: INVALID_CONFIGURATION for a bad value in runtimeConfig.
+    """
+    sources = annotations.sources
+    use_ipam = not sources and configuration.ipam is not None
+    if not sources and not use_ipam and not chained:
+        sources = _runtime_ips(runtime_config)
+    named = annotations.master or (configuration.master if configuration.master != "auto" else None)
+    return Request(
+        standalone=not chained,
+        interface=configuration.if_name if chained else ifname,
+        main_interface=ifname if chained else "",
+        annotated=annotations.attach,
+        master=named,
+        master_annotated=annotations.master is not None,
+        mode=annotations.mode or configuration.mode,
+        mtu=annotations.mtu if annotations.mtu is not None else configuration.mtu,
+        mac=annotations.mac or _runtime_mac(runtime_config, chained) or configuration.mac,
+        sources=sources,
+        sources_annotated=bool(annotations.sources),
+        gateways=annotations.gateways,
+        routes=annotations.routes or configuration.routes,
+        cluster_networks=configuration.cluster_networks,
+        use_ipam=use_ipam,
+        conflict_detection=configuration.conflict_detection,
+        conflict_timeout_ms=configuration.conflict_timeout_ms,
+    )
+
+
+def _runtime_ips(runtime_config: Mapping[str, Any]) -> tuple[IPInterface, ...]:
+    given = runtime_config.get("ips") or []
+    if not isinstance(given, list):
+        raise CniError(
+            INVALID_CONFIGURATION, f"runtimeConfig.ips: {show(given)}: a list of addresses is expected"
+        )
+    found = []
+    for text in given:
+        try:
+            found.append(parse_host_interface(str(text)))
+        except ValueError as error:
+            raise CniError(INVALID_CONFIGURATION, f"runtimeConfig.ips: {error}") from None
+    return tuple(found)
+
+
+def _runtime_mac(runtime_config: Mapping[str, Any], chained: bool) -> str | None:
+    # In a chain the runtime's MAC address is meant for the main interface.
+    given = runtime_config.get("mac")
+    if not given or chained:
+        return None
+    try:
+        return parse_mac(str(given))
+    except ValueError as error:
+        raise CniError(INVALID_CONFIGURATION, f"runtimeConfig.mac: {show(given)}: {error}") from None
