@@ -1,0 +1,1 @@
+"""The border to the kernel: namespaces, netlink, sysctls, raw frames. Decides nothing."""
