@@ -1,0 +1,209 @@
+"""ADD: all or nothing."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from ..decide import grants, master, planning
+from ..decide.facts import HostFacts, LinkFact
+from ..decide.plan import Plan
+from ..decide.planning import Addressing
+from ..decide.request import Pod, Request, merge
+from ..kernel.netlink import Netlink
+from ..kernel.netns import Sandbox
+from ..model.annotations import PodAnnotations
+from ..model.configuration import Configuration
+from ..passthrough import previous_result
+from ..protocol import results, wire
+from ..protocol.call import Call
+from ..protocol.errors import ALREADY_ATTACHED, CniError
+from ..protocol.versions import LATEST
+from ..sources.gather import annotations_of
+from . import apply, locks
+from .attachments import Attachments, sandbox_of
+from .ipam import delegated_configuration
+from .records import Record, UnreadableRecord, boot_id
+
+
+def add(call: Call, configuration: Configuration, attachments: Attachments) -> str:
+    """Attach a pod if it asks for it, and return the result's text.
+
+    Raises:
+        CniError: with the kernel and the state as they were before.
+    """
+    annotations = PodAnnotations.of(annotations_of(call, configuration))
+    if call.chained and not annotations.attach:
+        return previous_result(call)
+    request = merge(
+        configuration,
+        call.runtime_config,
+        annotations,
+        ifname=call.environment.ifname,
+        chained=call.chained,
+    )
+    pod = Pod(*(call.environment.args.get(f"K8S_POD_{part}", "") for part in ("NAMESPACE", "NAME", "UID")))
+    with Sandbox(call.environment.netns, allow_own=call.environment.netns_override) as sandbox:
+        record = _new_record(call, sandbox, request, pod)
+        with locks.attachment(configuration.run_dir, record.key):
+            _clear_leftovers(record, attachments)
+            with Netlink() as netlink:
+                node = netlink.facts()
+            nic = master.choose(request, node)
+            grants.check(configuration, request, pod, nic.name)
+            outcome = _Attempt(call, request, attachments, sandbox, record, nic, node).run()
+    attachments.log.info(
+        "attached",
+        containerID=record.container_id,
+        ifname=record.ifname,
+        pod=record.pod,
+        master=nic.name,
+        interface=request.interface,
+        addresses=record.addresses,
+    )
+    if not nic.carrier:
+        attachments.log.warning(
+            f"NIC {nic.name} has no carrier: nothing could be asked or announced on the LAN",
+            containerID=record.container_id,
+        )
+    return outcome
+
+
+class _Attempt:
+    """The part of an ADD that changes something, and that is taken back if it fails."""
+
+    def __init__(
+        self,
+        call: Call,
+        request: Request,
+        attachments: Attachments,
+        sandbox: Sandbox,
+        record: Record,
+        nic: LinkFact,
+        node: HostFacts,
+    ) -> None:
+        self._call = call
+        self._request = request
+        self._attachments = attachments
+        self._sandbox = sandbox
+        self._record = record
+        self._nic = nic
+        self._node = node
+        self._ipam_result: dict[str, Any] = {}
+
+    def run(self) -> str:
+        addressing = Addressing(self._request.sources, self._request.gateways)
+        plan = None if self._request.use_ipam else self._plan(addressing)
+        self._record.plan = plan
+        self._record.addresses = tuple(str(source.ip) for source in addressing.sources)
+        try:
+            self._attachments.records.save(self._record)
+            if plan is None:
+                addressing = self._lease()
+                plan = self._plan(addressing)
+                self._record.plan = plan
+                self._record.addresses = tuple(str(source.ip) for source in addressing.sources)
+                self._attachments.records.save(self._record)
+            self._attachments.claims.take(
+                self._record.addresses, self._record.container_id, self._record.ifname
+            )
+            apply.apply(plan, self._nic.index, self._sandbox)
+            self._record.phase = "ready"
+            self._attachments.records.save(self._record)
+        except BaseException as error:
+            self._take_back(error)
+            raise
+        return self._result(plan, addressing)
+
+    def _plan(self, addressing: Addressing) -> Plan:
+        pod = apply.facts_of(self._sandbox)
+        return planning.plan(self._request, addressing, self._nic, self._node, pod, os.urandom)
+
+    def _lease(self) -> Addressing:
+        addressing, self._ipam_result = self._attachments.delegate(self._record.ipam or {}).add(
+            self._call.version
+        )
+        if self._request.gateways:
+            addressing = Addressing(addressing.sources, self._request.gateways, addressing.routes)
+        return addressing
+
+    def _take_back(self, error: BaseException) -> None:
+        self._record.phase = "adding"
+        try:
+            self._attachments.release(self._record)
+        except CniError as second:
+            if isinstance(error, CniError):
+                error.details = f"{error.details}; and not all could be undone: {second}".lstrip("; ")
+
+    def _result(self, plan: Plan, addressing: Addressing) -> str:
+        interface: dict[str, Any] = {
+            "name": plan.link.name,
+            "mac": plan.link.mac,
+            "mtu": plan.link.mtu,
+            "sandbox": self._call.environment.netns,
+        }
+        ips = []
+        for source in addressing.sources:
+            ip = {"address": str(source)}
+            if gateway := addressing.gateway(source.version):
+                ip["gateway"] = str(gateway)
+            ips.append(ip)
+        return _encode(results.append(self._base(plan), interface, ips), self._call.version)
+
+    def _base(self, plan: Plan) -> dict[str, Any]:
+        if self._call.previous is not None:
+            version = results.version_of(self._call.previous, self._call.version)
+            return results.to_common(self._call.previous, version)
+        routes = []
+        for route in plan.routes:
+            if route.table == planning.MAIN_TABLE:
+                routes.append({"dst": route.destination, **({"gw": route.gateway} if route.gateway else {})})
+        base: dict[str, Any] = {"cniVersion": LATEST}
+        if routes:
+            base["routes"] = routes
+        dns = self._ipam_result.get("dns") or self._call.configuration.get("dns")
+        if dns:
+            base["dns"] = dns
+        return base
+
+
+def _new_record(call: Call, sandbox: Sandbox, request: Request, pod: Pod) -> Record:
+    ipam = delegated_configuration(call.configuration, chained=call.chained) if request.use_ipam else None
+    return Record(
+        network=call.network,
+        container_id=call.environment.container_id,
+        ifname=call.environment.ifname,
+        netns=call.environment.netns,
+        netns_device=sandbox.identity.device,
+        netns_inode=sandbox.identity.inode,
+        boot_id=boot_id(),
+        pod=str(pod),
+        ipam=ipam,
+    )
+
+
+def _clear_leftovers(record: Record, attachments: Attachments) -> None:
+    """Remove what a killed ADD of the same attachment left; refuse if a finished one is there."""
+    try:
+        previous = attachments.records.load(record.container_id, record.ifname)
+    except UnreadableRecord as error:
+        attachments.log.warning(str(error), containerID=record.container_id)
+        attachments.claims.release_all_of(record.container_id, record.ifname)
+        return
+    if previous is None:
+        return
+    sandbox = sandbox_of(previous)
+    if sandbox is not None and previous.phase == "ready" and previous.plan is not None:
+        with sandbox:
+            link = apply.present(previous.plan, sandbox, finished=True)
+        if link is not None:
+            held = ", ".join(previous.addresses) or "no address"
+            raise CniError(
+                ALREADY_ATTACHED,
+                f"container {record.container_id} is attached already: {link.name} ({link.mac}, {held}); run DEL first",
+            )
+    attachments.release(previous)
+
+
+def _encode(result: dict[str, Any], version: str) -> str:
+    return wire.encode(results.from_common(result, version))

@@ -1,0 +1,80 @@
+"""GC: what belongs to no valid attachment goes."""
+
+from __future__ import annotations
+
+from ..model.complaints import show
+from ..model.configuration import Configuration
+from ..protocol.call import Call
+from ..protocol.errors import INVALID_CONFIGURATION, CniError
+from . import locks
+from .attachments import Attachments
+from .ipam import delegated_configuration
+from .records import UnreadableRecord, attachment_key
+
+_VALID = "cni.dev/valid-attachments"
+
+
+def collect(call: Call, configuration: Configuration, attachments: Attachments) -> str:
+    """Remove as much as possible of this network's stale attachments.
+
+    Raises:
+        CniError: what could not be removed, all in one.
+    """
+    valid = _valid_attachments(call)
+    errors: list[CniError] = []
+    for container_id, ifname in list(attachments.records.keys()):
+        if (container_id, ifname) in valid:
+            continue
+        try:
+            _collect_one(call, configuration, attachments, container_id, ifname)
+        except CniError as error:
+            errors.append(error)
+    try:
+        attachments.claims.release_orphans()
+        attachments.records.remove_unfinished_writes()
+        if configuration.ipam is not None:
+            # GC does not say whether the plugin stands in a chain, so both names under which it leases are given.
+            for chained in (True, False):
+                stdin = delegated_configuration(call.configuration, chained=chained)
+                attachments.delegate(stdin).collect(call.configuration.get(_VALID) or [])
+    except CniError as error:
+        errors.append(error)
+    if errors:
+        raise CniError(
+            errors[0].code,
+            f"not all could be collected: {errors[0].msg}",
+            "; ".join(str(error) for error in errors),
+        )
+    return ""
+
+
+def _collect_one(
+    call: Call, configuration: Configuration, attachments: Attachments, container_id: str, ifname: str
+) -> None:
+    with locks.attachment(configuration.run_dir, attachment_key(container_id, ifname)):
+        try:
+            record = attachments.records.load(container_id, ifname)
+        except UnreadableRecord as error:
+            attachments.log.warning(str(error), containerID=container_id)
+            attachments.claims.release_all_of(container_id, ifname)
+            return
+        # Another network's attachments are another list's business.
+        if record is None or record.network != call.network:
+            return
+        attachments.release(record)
+        attachments.log.info("collected", containerID=container_id, ifname=ifname, addresses=record.addresses)
+
+
+def _valid_attachments(call: Call) -> set[tuple[str, str]]:
+    if _VALID not in call.configuration:
+        raise CniError(
+            INVALID_CONFIGURATION, f"{_VALID} is missing; without it GC would remove every attachment"
+        )
+    given = call.configuration[_VALID] or []
+    try:
+        return {(str(one["containerID"]), str(one["ifname"])) for one in given}
+    except (TypeError, KeyError):
+        raise CniError(
+            INVALID_CONFIGURATION,
+            f"{_VALID}: {show(given)}: a list of objects with containerID and ifname is expected",
+        ) from None

@@ -1,0 +1,73 @@
+"""Files that outlive the exec: written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+
+from ..protocol.errors import IO_FAILURE, CniError
+
+
+def write_atomically(path: str, text: str, mode: int = 0o600) -> None:
+    """Write a file so that readers and power cuts see the old one or the new one.
+
+    Raises:
+        CniError: IO_FAILURE.
+    """
+    directory = os.path.dirname(path)
+    temporary = temporary_name(path)
+    try:
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
+        try:
+            with os.fdopen(fd, "w", encoding="utf-8") as file:
+                os.fchmod(file.fileno(), mode)
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            os.rename(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+        sync_directory(directory)
+    except OSError as error:
+        raise CniError(IO_FAILURE, f"cannot write {path}: {error.strerror}") from None
+
+
+def temporary_name(path: str) -> str:
+    """Where a file is written before it gets its name: always the same place, so that a kill leaves at most one."""
+    directory, name = os.path.split(path)
+    return os.path.join(directory, f".{name}.tmp")
+
+
+def make_directory(path: str) -> None:
+    """Make a directory that only root may look into, with its parents.
+
+    Raises:
+        CniError: IO_FAILURE.
+    """
+    try:
+        os.makedirs(path, mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise CniError(IO_FAILURE, f"cannot make the directory {path}: {error.strerror}") from None
+
+
+def remove(path: str) -> None:
+    """Remove a file that may be gone already.
+
+    Raises:
+        CniError: IO_FAILURE.
+    """
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise CniError(IO_FAILURE, f"cannot remove {path}: {error.strerror}") from None
+
+
+def sync_directory(path: str) -> None:
+    """Make a rename or removal survive a power cut."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,135 @@
+"""Delegation to an IPAM plugin, as the specification prescribes it: same environment, same stdin."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Mapping
+from typing import Any
+
+from ..decide.planning import Addressing
+from ..model.addresses import parse_host_address, parse_host_interface, parse_network
+from ..protocol import results, wire
+from ..protocol.errors import DECODING_FAILURE, INVALID_ENVIRONMENT, IPAM_FAILED, TRY_AGAIN_LATER, CniError
+
+# In a chain the main CNI may use the same IPAM plugin for the same container and interface name. Under a network
+# name of their own our leases are neither released nor collected together with those.
+_CHAIN_SUFFIX = ".macvlan-egress"
+_FORWARDED = ("cniVersion", "name", "type", "ipam", "args", "dns", "runtimeConfig")
+
+
+class Delegate:
+    """An IPAM plugin to call for one attachment or network.
+
+    Args:
+        configuration: the plugin's object as it came on stdin, with its `ipam`.
+        variables: the CNI_… environment of this call.
+        search: the directories of CNI_PATH.
+    """
+
+    def __init__(
+        self, configuration: Mapping[str, Any], variables: Mapping[str, str], search: list[str]
+    ) -> None:
+        self.configuration = dict(configuration)
+        self._variables = variables
+        self._search = search
+        self._type = str(self.configuration["ipam"]["type"])
+
+    def add(self, version: str) -> tuple[Addressing, dict[str, Any]]:
+        """Get addresses; also returns the plugin's result in the common form.
+
+        Raises:
+            CniError: IPAM_FAILED or TRY_AGAIN_LATER.
+        """
+        result = results.to_common(self._call("ADD"), version)
+        try:
+            sources = tuple(parse_host_interface(ip["address"]) for ip in result.get("ips") or [])
+            gateways = tuple(
+                parse_host_address(ip["gateway"]) for ip in result.get("ips") or [] if ip.get("gateway")
+            )
+            routes = tuple(
+                (parse_network(route["dst"]), parse_host_address(route["gw"]) if route.get("gw") else None)
+                for route in result.get("routes") or []
+            )
+        except ValueError as error:
+            raise CniError(
+                IPAM_FAILED, f"IPAM plugin {self._type!r} gave an unusable address: {error}"
+            ) from None
+        if not sources:
+            raise CniError(IPAM_FAILED, f"IPAM plugin {self._type!r} gave no address")
+        return Addressing(sources, gateways, routes), result
+
+    def delete(self) -> None:
+        """Give the addresses back."""
+        self._call("DEL")
+
+    def check(self) -> None:
+        """Let the plugin check its lease."""
+        self._call("CHECK")
+
+    def collect(self, valid: object) -> None:
+        """Let the plugin drop the leases of attachments that are gone."""
+        self.configuration["cni.dev/valid-attachments"] = valid
+        self._call("GC")
+
+    def status(self) -> None:
+        """Ask whether it could serve; plugins older than the verb are taken to be able to."""
+        try:
+            self._call("STATUS")
+        except CniError as error:
+            if f"code {INVALID_ENVIRONMENT}:" not in error.details:
+                raise
+
+    def _call(self, verb: str) -> dict[str, Any]:
+        environment = {**self._variables, "CNI_COMMAND": verb}
+        done = subprocess.run(
+            [self._executable()],
+            input=wire.encode(self.configuration).encode(),
+            env=environment,
+            capture_output=True,
+            check=False,
+        )
+        answer = self._decode(done.stdout)
+        if done.returncode != 0:
+            code = answer.get("code")
+            words = f"code {code}: {answer.get('msg', '')} {answer.get('details') or ''}".strip()
+            if not answer:
+                words = f"exit status {done.returncode}: {done.stderr.decode(errors='replace').strip()[:500]}"
+            raise CniError(
+                TRY_AGAIN_LATER if code == TRY_AGAIN_LATER else IPAM_FAILED,
+                f"IPAM plugin {self._type!r} failed on {verb}: {answer.get('msg') or words}",
+                words,
+            )
+        return answer
+
+    def _decode(self, output: bytes) -> dict[str, Any]:
+        if not output.strip():
+            return {}
+        try:
+            return wire.decode(output.decode()).values
+        except (UnicodeDecodeError, CniError):
+            raise CniError(
+                DECODING_FAILURE, f"IPAM plugin {self._type!r} did not answer with JSON", repr(output[:200])
+            ) from None
+
+    def _executable(self) -> str:
+        for directory in self._search:
+            path = os.path.join(directory, self._type)
+            if os.path.isfile(path) and os.access(path, os.X_OK):
+                return path
+        raise CniError(
+            IPAM_FAILED,
+            f"IPAM plugin {self._type!r} is not in CNI_PATH ({':'.join(self._search)}); install it there or correct "
+            "'ipam.type'",
+        )
+
+
+def delegated_configuration(configuration: Mapping[str, Any], *, chained: bool) -> dict[str, Any]:
+    """What an IPAM plugin gets on stdin, and what the state file keeps for its DEL."""
+    forwarded = {key: configuration[key] for key in _FORWARDED if key in configuration}
+    runtime_config = forwarded.get("runtimeConfig")
+    if isinstance(runtime_config, dict):
+        forwarded["runtimeConfig"] = {key: value for key, value in runtime_config.items() if key == "ips"}
+    if chained:
+        forwarded["name"] = f"{configuration['name']}{_CHAIN_SUFFIX}"
+    return forwarded

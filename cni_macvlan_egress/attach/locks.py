@@ -1,0 +1,67 @@
+"""Locks between processes: held by the kernel for as long as the holder lives, so that a killed call frees its own.
+
+The files are a fixed few and stay: a lock file that comes and goes can be held twice.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ..protocol.errors import IO_FAILURE, TRY_AGAIN_LATER, CniError
+from .files import make_directory
+
+_BUCKETS = 64
+_POLL_SECONDS = 0.005
+# Longer than a strict conflict detection takes, shorter than a runtime waits.
+WAIT_SECONDS = 20.0
+
+
+@contextmanager
+def attachment(run_dir: str, key: str, wait_seconds: float = WAIT_SECONDS) -> Iterator[None]:
+    """Be the only one that works on an attachment.
+
+    Raises:
+        CniError: TRY_AGAIN_LATER if another call keeps it.
+    """
+    bucket = zlib.crc32(key.encode()) % _BUCKETS
+    with _held(
+        run_dir, f"attachment-{bucket:02}.lock", f"another call for {key} is still running", wait_seconds
+    ):
+        yield
+
+
+@contextmanager
+def addresses(run_dir: str) -> Iterator[None]:
+    """Be the only one that looks at or changes who holds which address."""
+    with _held(run_dir, "addresses.lock", "the register of addresses is busy", WAIT_SECONDS):
+        yield
+
+
+@contextmanager
+def _held(run_dir: str, name: str, busy: str, wait_seconds: float) -> Iterator[None]:
+    make_directory(run_dir)
+    path = f"{run_dir}/{name}"
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise CniError(IO_FAILURE, f"cannot open the lock {path}: {error.strerror}") from None
+    try:
+        deadline = time.monotonic() + wait_seconds
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise CniError(
+                        TRY_AGAIN_LATER, f"{busy} (waited {wait_seconds:.0f} s); try again later"
+                    ) from None
+                time.sleep(_POLL_SECONDS)
+        yield
+    finally:
+        os.close(fd)

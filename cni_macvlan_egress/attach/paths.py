@@ -1,0 +1,23 @@
+"""Where the plugin keeps its files. Light: DEL of an unannotated pod asks only whether a record exists."""
+
+from __future__ import annotations
+
+from ..protocol.errors import INVALID_CONFIGURATION, CniError
+
+
+def record(state_dir: str, container_id: str, ifname: str) -> str:
+    """The state file of one attachment; `@` cannot occur in a container ID."""
+    return f"{state_dir}/attachments/{container_id}@{ifname}.json"
+
+
+def directory(value: object, key: str, default: str) -> str:
+    """A directory of the configuration, or its default.
+
+    Raises:
+        CniError: INVALID_CONFIGURATION.
+    """
+    if value is None:
+        return default
+    if not isinstance(value, str) or not value.startswith("/") or "\0" in value:
+        raise CniError(INVALID_CONFIGURATION, f"{key}: {value!r} is not an absolute path")
+    return value.rstrip("/") or "/"

@@ -1,0 +1,152 @@
+"""State files: one an attachment, written before the first kernel change and again when all is done."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ..decide.plan import Plan
+from ..protocol.errors import IO_FAILURE, CniError
+from . import files, paths
+
+SCHEMA = 1
+_BOOT_ID = "/proc/sys/kernel/random/boot_id"
+
+
+class Record(BaseModel):
+    """What DEL, CHECK and GC need to know of an ADD.
+
+    Attributes:
+        phase: `adding` until the ADD is finished.
+        network: the name of the CNI network.
+        ifname: CNI_IFNAME, the main interface's name in a chain.
+        boot_id: the node's boot that the namespace belongs to.
+        pod: `namespace/name`, for error messages.
+        addresses: source addresses held, without prefix length.
+        ipam: the configuration with which the IPAM plugin was called.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    schema_version: Literal[1] = SCHEMA
+    phase: Literal["adding", "ready"] = "adding"
+    network: str
+    container_id: str
+    ifname: str
+    netns: str
+    netns_device: int
+    netns_inode: int
+    boot_id: str
+    pod: str = ""
+    addresses: tuple[str, ...] = ()
+    plan: Plan | None = None
+    ipam: dict[str, Any] | None = None
+
+    @property
+    def key(self) -> str:
+        """What names the attachment on this node."""
+        return attachment_key(self.container_id, self.ifname)
+
+
+class UnreadableRecord(Exception):
+    """A state file that is corrupt or of a newer version; it has been moved aside."""
+
+    def __init__(self, moved_to: str, reason: str) -> None:
+        super().__init__(f"state file was unreadable ({reason}) and has been moved to {moved_to}")
+
+
+class Records:
+    """The state files of a node.
+
+    Args:
+        state_dir: absolute path.
+    """
+
+    def __init__(self, state_dir: str) -> None:
+        self._directory = f"{state_dir}/attachments"
+        self._aside = f"{state_dir}/unreadable"
+        self.state_dir = state_dir
+
+    def save(self, record: Record) -> None:
+        """Write a record.
+
+        Raises:
+            CniError: IO_FAILURE.
+        """
+        files.make_directory(self._directory)
+        files.write_atomically(self._path(record.container_id, record.ifname), record.model_dump_json())
+
+    def load(self, container_id: str, ifname: str) -> Record | None:
+        """Read a record, None if there is none.
+
+        Raises:
+            UnreadableRecord: it cannot be understood.
+            CniError: IO_FAILURE.
+        """
+        return self._read(self._path(container_id, ifname))
+
+    def remove(self, container_id: str, ifname: str) -> None:
+        """Remove a record and what a killed write may have left of it."""
+        path = self._path(container_id, ifname)
+        files.remove(path)
+        files.remove(files.temporary_name(path))
+
+    def keys(self) -> Iterator[tuple[str, str]]:
+        """Container ID and interface name of every record."""
+        try:
+            names = os.listdir(self._directory)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise CniError(IO_FAILURE, f"cannot list {self._directory}: {error.strerror}") from None
+        for name in sorted(names):
+            container_id, at, rest = name.partition("@")
+            if at and rest.endswith(".json") and not name.startswith("."):
+                yield container_id, rest.removesuffix(".json")
+
+    def remove_unfinished_writes(self) -> None:
+        """Remove what writes that were killed have left."""
+        for name in os.listdir(self._directory) if os.path.isdir(self._directory) else []:
+            if name.startswith(".") and name.endswith(".tmp"):
+                files.remove(f"{self._directory}/{name}")
+
+    def _path(self, container_id: str, ifname: str) -> str:
+        return paths.record(self.state_dir, container_id, ifname)
+
+    def _read(self, path: str) -> Record | None:
+        try:
+            with open(path, encoding="utf-8", errors="surrogateescape") as file:
+                text = file.read()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise CniError(IO_FAILURE, f"cannot read {path}: {error.strerror}") from None
+        try:
+            return Record.model_validate_json(text.encode("utf-8", "replace"))
+        except ValidationError as error:
+            fault = error.errors(include_url=False)[0]
+            reason = f"{'.'.join(map(str, fault['loc'])) or 'JSON'}: {fault['msg']}"
+            raise UnreadableRecord(self._move_aside(path), reason) from None
+
+    def _move_aside(self, path: str) -> str:
+        files.make_directory(self._aside)
+        target = f"{self._aside}/{os.path.basename(path)}"
+        try:
+            os.rename(path, target)
+        except OSError as error:
+            raise CniError(IO_FAILURE, f"cannot move the unreadable {path} aside: {error.strerror}") from None
+        return target
+
+
+def attachment_key(container_id: str, ifname: str) -> str:
+    """What names an attachment on this node; container IDs have no `@`."""
+    return f"{container_id}@{ifname}"
+
+
+def boot_id() -> str:
+    """The node's present boot."""
+    with open(_BOOT_ID, encoding="ascii") as file:
+        return file.read().strip()

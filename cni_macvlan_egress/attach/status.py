@@ -1,0 +1,44 @@
+"""STATUS: whether an ADD could work now."""
+
+from __future__ import annotations
+
+import os
+
+from ..decide import master
+from ..decide.request import merge
+from ..kernel.netlink import Netlink
+from ..model.annotations import PodAnnotations
+from ..model.configuration import Configuration
+from ..protocol.call import Call
+from ..protocol.errors import NOT_AVAILABLE, CniError
+from .attachments import Attachments
+from .ipam import delegated_configuration
+
+
+def status(call: Call, configuration: Configuration, attachments: Attachments) -> str:
+    """Look at what an ADD needs.
+
+    Raises:
+        CniError: NOT_AVAILABLE with the reason.
+    """
+    try:
+        for key, directory in (("stateDir", configuration.state_dir), ("runDir", configuration.run_dir)):
+            _check_writable(key, directory)
+        request = merge(
+            configuration, call.runtime_config, PodAnnotations(), ifname="status", chained=call.chained
+        )
+        with Netlink() as netlink:
+            master.choose(request, netlink.facts())
+        if configuration.ipam is not None:
+            attachments.delegate(delegated_configuration(call.configuration, chained=call.chained)).status()
+    except CniError as error:
+        raise CniError(NOT_AVAILABLE, f"pods cannot be attached now: {error.msg}", error.details) from None
+    return ""
+
+
+def _check_writable(key: str, directory: str) -> None:
+    existing = directory
+    while not os.path.exists(existing):
+        existing = os.path.dirname(existing)
+    if not os.path.isdir(existing) or not os.access(existing, os.W_OK | os.X_OK):
+        raise CniError(NOT_AVAILABLE, f"{key} {directory} cannot be written ({existing} is the obstacle)")
