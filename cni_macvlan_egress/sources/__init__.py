@@ -1,0 +1,1 @@
+"""Where a pod's annotations come from."""
