@@ -1,0 +1,7 @@
+"""`python -m cni_macvlan_egress` is the same as the executable."""
+
+import sys
+
+from .entry import script
+
+sys.exit(script())

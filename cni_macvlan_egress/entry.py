@@ -1,0 +1,131 @@
+"""The door: a CNI call if CNI_COMMAND is set, else the admin command line.
+
+Every exec passes here, so nothing is imported before it is needed. Whatever happens, a CNI call ends with one
+JSON object on stdout or with nothing, and never with a traceback.
+"""
+
+from __future__ import annotations
+
+import posix
+import sys
+
+from .protocol import environment, versions, wire
+from .protocol.errors import DEPENDENCY_MISSING, INTERNAL, CniError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import NoReturn
+
+
+def launch() -> NoReturn:
+    """Run and leave at once: tearing the interpreter down costs more than a pass-through."""
+    status = script()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            status = status or 1
+    posix._exit(status)
+
+
+def script() -> int:
+    """Run and return the exit status (entry point of the installed console script)."""
+    variables = {
+        name.decode("utf-8", "surrogateescape"): value.decode("utf-8", "surrogateescape")
+        for name, value in posix.environ.items()
+    }
+    if "CNI_COMMAND" in variables:
+        return serve(variables)
+    from .admin import command_line
+
+    return command_line.main(sys.argv[1:])
+
+
+def serve(variables: Mapping[str, str]) -> int:
+    """Answer one CNI call on stdout; 0 if it succeeded."""
+    session = _Session()
+    try:
+        output = session.answer(variables)
+    except CniError as error:
+        return session.fail(error)
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith(__package__):
+            return session.fail(_internal(error))
+        return session.fail(
+            CniError(
+                DEPENDENCY_MISSING,
+                f"the Python package {error.name} is missing for {sys.executable}; install cni-macvlan-egress with "
+                "pip into a virtual environment and write its launcher with 'macvlan-egress launcher'",
+            )
+        )
+    except Exception as error:
+        return session.fail(_internal(error))
+    if output:
+        wire.write_stdout(output + "\n")
+    return 0
+
+
+class _Session:
+    """What an error answer needs to know of the call that failed: its version, and where to log."""
+
+    __slots__ = ("configuration", "variables")
+
+    def __init__(self) -> None:
+        self.variables: Mapping[str, str] = {}
+        self.configuration: dict[str, object] = {}
+
+    def answer(self, variables: Mapping[str, str]) -> str:
+        self.variables = variables
+        env = environment.read(variables)
+        if env.command == "VERSION":
+            return versions.report()
+        document = wire.read_stdin()
+        self.configuration = document.values
+
+        from .protocol.call import Call
+
+        call = Call(env, document)
+        from . import passthrough
+
+        quick = passthrough.answer(call)
+        if quick is not None:
+            return quick
+        from .attach import verbs
+
+        return verbs.answer(call)
+
+    def fail(self, error: CniError) -> int:
+        version = self.configuration.get("cniVersion")
+        body: dict[str, object] = {
+            "cniVersion": version if version in versions.SUPPORTED else versions.LATEST,
+            "code": error.code,
+            "msg": error.msg,
+        }
+        if error.details:
+            body["details"] = error.details
+        wire.write_stdout(wire.encode(body) + "\n")
+        if error.code != INTERNAL:
+            sys.stderr.write(f"macvlan-egress: {error.msg}\n")
+        from . import log
+
+        log.from_configuration(self.configuration).error(
+            error.msg,
+            code=error.code,
+            details=error.details,
+            command=self.variables.get("CNI_COMMAND", ""),
+            containerID=self.variables.get("CNI_CONTAINERID", ""),
+            traceback=getattr(error, "traceback", ""),
+        )
+        return 1
+
+
+def _internal(error: Exception) -> CniError:
+    import traceback
+
+    found = CniError(
+        INTERNAL,
+        f"internal error: {type(error).__name__}: {error}; the log file has the traceback, please report it",
+    )
+    found.traceback = "".join(traceback.format_exception(error))  # type: ignore[attr-defined]
+    return found

@@ -1,0 +1,77 @@
+"""The answer for the many pods that want nothing: prevResult back, no kernel, no file, no heavy import."""
+
+from __future__ import annotations
+
+import posix
+
+from .attach import paths
+from .model import keys
+from .protocol.errors import DECODING_FAILURE, CniError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .protocol.call import Call
+
+
+def answer(call: Call) -> str | None:
+    """The text to print if the call concerns an unannotated pod; None if there is work to do."""
+    command = call.environment.command
+    if command == "ADD":
+        keys.check_known(call.configuration)
+        return previous_result(call) if call.chained and _wants_nothing(call) else None
+    if command in ("DEL", "CHECK") and call.chained and not _recorded(call):
+        if command == "CHECK":
+            keys.check_known(call.configuration)
+        # A record that was lost is another matter than one that never was.
+        return None if _lists_our_interface(call) else ""
+    return None
+
+
+def names_a_pod(call: Call) -> bool:
+    """Whether the runtime serves Kubernetes, so that the API server knows the pod."""
+    args = call.environment.args
+    return bool(args.get("K8S_POD_NAMESPACE") and args.get("K8S_POD_NAME"))
+
+
+def previous_result(call: Call) -> str:
+    """The text of prevResult as it came, or rewritten if it is of another version than the one asked for."""
+    previous = call.previous or {}
+    if previous.get("cniVersion") == call.version:
+        return call.document.raw("prevResult")
+    from .protocol import results, wire
+
+    version = results.version_of(previous, call.version)
+    return wire.encode(results.convert(previous, version, call.version))
+
+
+def _wants_nothing(call: Call) -> bool:
+    order = call.configuration.get("annotations", ["runtime"])
+    if not isinstance(order, list) or not order or "policy" in call.configuration:
+        return False
+    if order[0] == "runtime" and keys.POD_ANNOTATIONS_CAPABILITY in call.runtime_config:
+        annotations = call.runtime_config[keys.POD_ANNOTATIONS_CAPABILITY]
+        # null is what a runtime says that knows of no annotation
+        return annotations is None or (isinstance(annotations, dict) and not keys.asks_to_attach(annotations))
+    return not names_a_pod(call) and set(order) <= {"runtime", "kubernetes"}
+
+
+def _recorded(call: Call) -> bool:
+    state_dir = paths.directory(call.configuration.get("stateDir"), "stateDir", keys.DEFAULT_STATE_DIR)
+    env = call.environment
+    try:
+        posix.stat(paths.record(state_dir, env.container_id, env.ifname))
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True  # let the full path say what is wrong
+    return True
+
+
+def _lists_our_interface(call: Call) -> bool:
+    ifname = call.configuration.get("ifName", keys.DEFAULT_IFNAME)
+    interfaces = (call.previous or {}).get("interfaces") or []
+    if not isinstance(interfaces, list):
+        raise CniError(DECODING_FAILURE, "prevResult: interfaces is not a list")
+    return any(
+        isinstance(item, dict) and item.get("name") == ifname and item.get("sandbox") for item in interfaces
+    )
