@@ -1,0 +1,69 @@
+"""Fixtures of the integration tests: the executable as an installation makes it, and a lab to run it in."""
+
+from __future__ import annotations
+
+import compileall
+import os
+import sys
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from lab import Lab, Lan, Namespace, Node
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+DEBIAN_PLUGINS = Path("/usr/lib/cni")
+
+
+@pytest.fixture(scope="session")
+def bin_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A CNI bin directory: our executable beside Debian's plugins."""
+    from cni_macvlan_egress.admin import launcher
+
+    # The launcher runs without writing byte code; without any, the tests would time the compiler.
+    compileall.compile_dir(REPOSITORY / "cni_macvlan_egress", quiet=2)
+    directory = tmp_path_factory.mktemp("bin")
+    executable = directory / "macvlan-egress"
+    executable.write_text(
+        launcher.render(sys.executable, [str(REPOSITORY), sysconfig.get_paths()["purelib"]])
+    )
+    executable.chmod(0o755)
+    for plugin in DEBIAN_PLUGINS.iterdir():
+        (directory / plugin.name).symlink_to(plugin)
+    return str(directory)
+
+
+@pytest.fixture
+def lab(bin_dir: str, tmp_path: Path) -> Iterator[Lab]:
+    """A node, a LAN with a router, and a host behind the router."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root: the lab is made of network namespaces")
+    if not DEBIAN_PLUGINS.is_dir():
+        pytest.skip(f"needs the package containernetworking-plugins: {DEBIAN_PLUGINS} is missing")
+
+    def directory(name: str) -> str:
+        path = tmp_path / name
+        path.mkdir()
+        return str(path)
+
+    lab = Lab(bin_dir, directory)
+    try:
+        yield lab
+    finally:
+        lab.close()
+
+
+@pytest.fixture
+def node(lab: Lab) -> Node:
+    return lab.node
+
+
+@pytest.fixture
+def lan(lab: Lab) -> Lan:
+    return lab.lan
+
+
+@pytest.fixture
+def outside(lab: Lab) -> Namespace:
+    return lab.outside

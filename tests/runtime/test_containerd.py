@@ -1,0 +1,131 @@
+"""A pod's life under a real containerd: the plugin is the last of a chain, after `bridge`."""
+
+from __future__ import annotations
+
+import ipaddress
+from concurrent.futures import ThreadPoolExecutor
+
+import cri
+import pytest
+import traces
+from containerd import PODS, Containerd
+from lab import ASSIGN, Lan, Node
+
+SOURCE = "192.168.12.99"
+ANNOTATED = {
+    ASSIGN: "true",
+    "macvlan-egress/source": f"{SOURCE}/24",
+    "macvlan-egress/gateway": "192.168.12.1",
+}
+ROUTER = "192.168.12.1"
+
+
+def test_containerd_takes_the_chain(containerd: Containerd) -> None:
+    assert containerd.cri.version().runtime_name == "containerd"
+    assert containerd.cri.conditions() == {"RuntimeReady": True, "NetworkReady": True}
+
+
+def test_annotated_pod_is_on_the_lan(containerd: Containerd, lan: Lan) -> None:
+    pod = containerd.run_pod(annotations=ANNOTATED)
+    assert pod.links() == ["eth0", "lo", "macvlan0"]
+    assert "UP" in pod.link("macvlan0")["flags"]
+    assert list(pod.addresses("macvlan0")) == [f"{SOURCE}/24"]
+    lan.run("ping", "-c", "1", "-W", "2", SOURCE)
+    assert lan.neighbour(SOURCE) == pod.mac("macvlan0")
+    pod.run("ping", "-c", "1", "-W", "2", "-I", SOURCE, ROUTER)
+    assert pod.reach(lan, ROUTER, source=SOURCE) == SOURCE
+
+
+def test_annotated_pod_keeps_its_address_in_the_cluster(containerd: Containerd, node: Node) -> None:
+    pod = containerd.run_pod(annotations=ANNOTATED)
+    assert ipaddress.ip_address(pod.ip) in ipaddress.ip_network(PODS)
+    assert list(pod.addresses("eth0")) == [f"{pod.ip}/24"]
+    neighbour = containerd.run_pod()
+    assert neighbour.reach(pod, pod.ip) == neighbour.ip
+    assert node.reach(pod, pod.ip)
+
+
+def test_pod_with_assign_macvlan_alone_gets_a_bare_interface(containerd: Containerd) -> None:
+    pod = containerd.run_pod(annotations={ASSIGN: "true"})
+    assert "UP" in pod.link("macvlan0")["flags"]
+    assert not pod.addresses("macvlan0")
+    assert list(pod.addresses("eth0")) == [f"{pod.ip}/24"]
+
+
+@pytest.mark.parametrize("annotations", [{}, {"team": "blue"}, {ASSIGN: "false"}], ids=str)
+def test_plain_pod_gets_and_leaves_nothing(containerd: Containerd, annotations: dict[str, str]) -> None:
+    pod = containerd.run_pod(annotations=annotations, namespace="elsewhere")
+    assert pod.links() == ["eth0", "lo"]
+    assert traces.files(containerd.plugin_dir) == []
+    pod.stop()
+    assert traces.files(containerd.plugin_dir) == []
+
+
+def test_two_pods_of_one_node_do_not_share_a_source(containerd: Containerd, lan: Lan) -> None:
+    first = containerd.run_pod(annotations=ANNOTATED)
+    with pytest.raises(cri.Error, match=SOURCE):
+        containerd.run_pod(annotations=ANNOTATED)
+    assert containerd.namespaces() == [first.name]
+    lan.run("ping", "-c", "1", "-W", "2", SOURCE)
+    first.stop()
+    second = containerd.run_pod(annotations=ANNOTATED)
+    assert list(second.addresses("macvlan0")) == [f"{SOURCE}/24"]
+
+
+def test_stopping_a_pod_twice_and_removing_it_leaves_nothing(containerd: Containerd, node: Node) -> None:
+    pod = containerd.run_pod(annotations=ANNOTATED)
+    assert containerd.namespaces() == [pod.name]
+    assert containerd.leases() == [pod.ip]
+    assert containerd.records()
+    pod.stop()
+    assert_nothing_left(containerd, node)
+    pod.stop()
+    pod.remove()
+    assert_nothing_left(containerd, node)
+    assert containerd.cri.pod_ids() == []
+
+
+def test_pod_can_be_stopped_after_the_configuration_went_bad(containerd: Containerd, node: Node) -> None:
+    pod = containerd.run_pod(annotations=ANNOTATED)
+    containerd.reconfigure(allow="nobody", mtu=-1, colour="blue")
+    with pytest.raises(cri.Error, match="colour"):
+        containerd.run_pod(annotations=ANNOTATED)
+    pod.stop()
+    pod.remove()
+    assert_nothing_left(containerd, node)
+
+
+def test_pods_started_and_stopped_at_once(containerd: Containerd, lan: Lan, node: Node) -> None:
+    sources = [f"192.168.12.{number}" for number in range(101, 107)]
+    wishes = [{**ANNOTATED, "macvlan-egress/source": f"{source}/24"} for source in sources]
+    with ThreadPoolExecutor(len(sources)) as pool:
+        pods = list(pool.map(containerd.run_pod, wishes))
+        for pod, source in zip(pods, sources, strict=True):
+            assert list(pod.addresses("macvlan0")) == [f"{source}/24"]
+            assert pod.reach(lan, ROUTER, source=source) == source
+        list(pool.map(lambda pod: pod.stop(), pods))
+    assert_nothing_left(containerd, node)
+
+
+def test_failed_attachment_says_why_and_leaves_nothing(containerd: Containerd, node: Node) -> None:
+    with pytest.raises(cri.Error) as failure:
+        containerd.run_pod(annotations={**ANNOTATED, "macvlan-egress/source": "not-an-address"})
+    assert "macvlan-egress/source" in str(failure.value)
+    assert "not-an-address" in str(failure.value)
+    assert_nothing_left(containerd, node)
+
+
+def test_pod_in_a_namespace_without_a_grant_is_refused(containerd: Containerd, node: Node) -> None:
+    with pytest.raises(cri.Error) as failure:
+        containerd.run_pod(annotations=ANNOTATED, namespace="elsewhere")
+    assert "allow" in str(failure.value)
+    assert "elsewhere" in str(failure.value)
+    assert_nothing_left(containerd, node)
+
+
+def assert_nothing_left(containerd: Containerd, node: Node) -> None:
+    """Neither of the plugin, nor of the main plugin, nor of containerd."""
+    assert containerd.records() == []
+    assert containerd.leases() == []
+    assert containerd.namespaces() == []
+    assert sorted(link["ifname"] for link in node.show("link show")) == ["cni0", "eth0", "lo"]
