@@ -61,9 +61,7 @@ def serve(variables: Mapping[str, str]) -> int:
         )
     except Exception as error:
         return session.fail(_internal(error))
-    if output:
-        wire.write_stdout(output + "\n")
-    return 0
+    return session.say(output, 0) if output else 0
 
 
 class _Session:
@@ -104,7 +102,7 @@ class _Session:
         }
         if error.details:
             body["details"] = error.details
-        wire.write_stdout(wire.encode(body) + "\n")
+        status = self.say(wire.encode(body), 1)
         if error.code != INTERNAL:
             sys.stderr.write(f"macvlan-egress: {error.msg}\n")
         from . import log
@@ -117,7 +115,16 @@ class _Session:
             containerID=self.variables.get("CNI_CONTAINERID", ""),
             traceback=getattr(error, "traceback", ""),
         )
-        return 1
+        return status
+
+    def say(self, text: str, status: int) -> int:
+        """Put an answer on stdout; one that cannot be heard is a failure, whatever it says."""
+        try:
+            wire.write_stdout(text + "\n")
+        except OSError as error:
+            sys.stderr.write(f"macvlan-egress: cannot write the answer to stdout: {error.strerror}\n")
+            return 1
+        return status
 
 
 def _internal(error: Exception) -> CniError:

@@ -57,9 +57,14 @@ def _wants_nothing(call: Call) -> bool:
 
 def _recorded(call: Call) -> bool:
     state_dir = paths.directory(call.configuration.get("stateDir"), "stateDir", keys.DEFAULT_STATE_DIR)
-    env = call.environment
+    path = paths.record(state_dir, call.environment.container_id, call.environment.ifname)
+    # An ADD that was killed while it wrote its record has left the unfinished file alone.
+    return any(_may_exist(one) for one in (path, paths.unfinished(path)))
+
+
+def _may_exist(path: str) -> bool:
     try:
-        posix.stat(paths.record(state_dir, env.container_id, env.ifname))
+        posix.stat(path)
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError:

@@ -97,9 +97,9 @@ def _manifest_findings(path: str) -> Iterator[tuple[bool, str]]:
     pods = [found for document in documents for found in pods_in(document)]
     if not pods:
         yield False, "no pod, and nothing that makes pods, in it"
-    for name, annotations in pods:
+    for name, given in pods:
         try:
-            wanted = PodAnnotations.of(annotations)
+            wanted = PodAnnotations.of(given)
         except CniError as error:
             yield False, f"{name}: {error}"
             continue

@@ -35,6 +35,7 @@ def add(call: Call, configuration: Configuration, attachments: Attachments) -> s
     annotations = PodAnnotations.of(annotations_of(call, configuration))
     if call.chained and not annotations.attach:
         return previous_result(call)
+    previous = _previous(call)
     request = merge(
         configuration,
         call.runtime_config,
@@ -51,7 +52,7 @@ def add(call: Call, configuration: Configuration, attachments: Attachments) -> s
                 node = netlink.facts()
             nic = master.choose(request, node)
             grants.check(configuration, request, pod, nic.name)
-            outcome = _Attempt(call, request, attachments, sandbox, record, nic, node).run()
+            outcome = _Attempt(call, previous, request, attachments, sandbox, record, nic, node).run()
     attachments.log.info(
         "attached",
         containerID=record.container_id,
@@ -75,6 +76,7 @@ class _Attempt:
     def __init__(
         self,
         call: Call,
+        previous: dict[str, Any] | None,
         request: Request,
         attachments: Attachments,
         sandbox: Sandbox,
@@ -83,6 +85,7 @@ class _Attempt:
         node: HostFacts,
     ) -> None:
         self._call = call
+        self._previous = previous
         self._request = request
         self._attachments = attachments
         self._sandbox = sandbox
@@ -151,9 +154,8 @@ class _Attempt:
         return _encode(results.append(self._base(plan), interface, ips), self._call.version)
 
     def _base(self, plan: Plan) -> dict[str, Any]:
-        if self._call.previous is not None:
-            version = results.version_of(self._call.previous, self._call.version)
-            return results.to_common(self._call.previous, version)
+        if self._previous is not None:
+            return self._previous
         routes = []
         for route in plan.routes:
             if route.table == planning.MAIN_TABLE:
@@ -165,6 +167,13 @@ class _Attempt:
         if dns:
             base["dns"] = dns
         return base
+
+
+def _previous(call: Call) -> dict[str, Any] | None:
+    """prevResult in the common form; read before anything is changed, because it may be malformed."""
+    if call.previous is None:
+        return None
+    return results.to_common(call.previous, results.version_of(call.previous, call.version))
 
 
 def _new_record(call: Call, sandbox: Sandbox, request: Request, pod: Pod) -> Record:

@@ -34,6 +34,10 @@ def check(call: Call, configuration: Configuration, attachments: Attachments) ->
                 f"there is no record of container {env.container_id}, interface {env.ifname}",
             )
         found = _differences(call, record)
+        found += [
+            f"address {address}: expected to be held by this attachment in the node's register, found it is not"
+            for address in attachments.claims.lost(record.addresses, record.container_id, record.ifname)
+        ]
         if found:
             raise CniError(
                 DRIFT,

@@ -40,6 +40,10 @@ class Claims:
             for address in addresses:
                 self._take(address, f"../attachments/{container_id}@{ifname}.json")
 
+    def lost(self, addresses: Iterable[str], container_id: str, ifname: str) -> list[str]:
+        """Those of an attachment's addresses that it does not hold (any more)."""
+        return [address for address in addresses if self._holder(address) != (container_id, ifname)]
+
     def release(self, addresses: Iterable[str], container_id: str, ifname: str) -> None:
         """Let go of those addresses that the attachment holds."""
         addresses = tuple(addresses)

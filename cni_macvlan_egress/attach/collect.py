@@ -71,10 +71,15 @@ def _valid_attachments(call: Call) -> set[tuple[str, str]]:
             INVALID_CONFIGURATION, f"{_VALID} is missing; without it GC would remove every attachment"
         )
     given = call.configuration[_VALID] or []
-    try:
-        return {(str(one["containerID"]), str(one["ifname"])) for one in given}
-    except (TypeError, KeyError):
-        raise CniError(
-            INVALID_CONFIGURATION,
-            f"{_VALID}: {show(given)}: a list of objects with containerID and ifname is expected",
-        ) from None
+    valid = set()
+    for one in given if isinstance(given, list) else [None]:
+        container_id, ifname = (
+            (one.get("containerID"), one.get("ifname")) if isinstance(one, dict) else (None, None)
+        )
+        if not isinstance(container_id, str) or not isinstance(ifname, str):
+            raise CniError(
+                INVALID_CONFIGURATION,
+                f"{_VALID}: {show(given)}: a list of objects with containerID and ifname is expected",
+            )
+        valid.add((container_id, ifname))
+    return valid

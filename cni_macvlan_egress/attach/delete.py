@@ -41,6 +41,7 @@ def delete(call: Call, configuration: Configuration, attachments: Attachments) -
 
 def _delete_without_record(call: Call, configuration: Configuration, attachments: Attachments) -> None:
     env = call.environment
+    attachments.records.remove(env.container_id, env.ifname)  # what a write that was killed has left
     attachments.claims.release_all_of(env.container_id, env.ifname)
     if configuration.ipam is not None:
         stdin = delegated_configuration(call.configuration, chained=call.chained)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from ..protocol.errors import IO_FAILURE, CniError
+from . import paths
 
 
 def write_atomically(path: str, text: str, mode: int = 0o600) -> None:
@@ -14,7 +15,7 @@ def write_atomically(path: str, text: str, mode: int = 0o600) -> None:
         CniError: IO_FAILURE.
     """
     directory = os.path.dirname(path)
-    temporary = temporary_name(path)
+    temporary = paths.unfinished(path)
     try:
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
         try:
@@ -30,12 +31,6 @@ def write_atomically(path: str, text: str, mode: int = 0o600) -> None:
         sync_directory(directory)
     except OSError as error:
         raise CniError(IO_FAILURE, f"cannot write {path}: {error.strerror}") from None
-
-
-def temporary_name(path: str) -> str:
-    """Where a file is written before it gets its name: always the same place, so that a kill leaves at most one."""
-    directory, name = os.path.split(path)
-    return os.path.join(directory, f".{name}.tmp")
 
 
 def make_directory(path: str) -> None:

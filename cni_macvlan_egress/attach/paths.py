@@ -10,6 +10,12 @@ def record(state_dir: str, container_id: str, ifname: str) -> str:
     return f"{state_dir}/attachments/{container_id}@{ifname}.json"
 
 
+def unfinished(path: str) -> str:
+    """Where a file is written before it gets its name: always the same place, so that a kill leaves at most one."""
+    parent, _, name = path.rpartition("/")
+    return f"{parent}/.{name}.tmp"
+
+
 def directory(value: object, key: str, default: str) -> str:
     """A directory of the configuration, or its default.
 

@@ -92,7 +92,7 @@ class Records:
         """Remove a record and what a killed write may have left of it."""
         path = self._path(container_id, ifname)
         files.remove(path)
-        files.remove(files.temporary_name(path))
+        files.remove(paths.unfinished(path))
 
     def keys(self) -> Iterator[tuple[str, str]]:
         """Container ID and interface name of every record."""

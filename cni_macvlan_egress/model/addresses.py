@@ -60,15 +60,19 @@ def parse_host_interface(text: str) -> IPInterface:
     Raises:
         ValueError: with the rule that is broken.
     """
+    _refuse_zone(text)
+    length = text.partition("/")[2]
     try:
+        if length and not (length.isascii() and length.isdigit()):
+            raise ValueError
         interface = ipaddress.ip_interface(text)
     except ValueError:
         raise ValueError(
             f"{show(text)} is not an IP address; write it like 192.168.12.99, 192.168.12.99/24 or fd00::99/64"
         ) from None
-    if interface.version == 6 and interface.ip.scope_id:  # type: ignore[union-attr]
-        raise ValueError(f"{show(text)} names a zone; leave out everything from '%' on")
     reason = _not_a_host(interface.ip)
+    if not reason and interface.ip.is_link_local:
+        reason = "is a link-local address, which no firewall beyond the link will ever see"
     network = interface.network
     wide = network.prefixlen < network.max_prefixlen - 1
     if not reason and wide and interface.ip == network.network_address:
@@ -88,16 +92,20 @@ def parse_host_address(text: str) -> IPAddress:
     Raises:
         ValueError: with the rule that is broken.
     """
+    _refuse_zone(text)
     try:
         address = ipaddress.ip_address(text)
     except ValueError:
         hint = "leave out the prefix length" if "/" in text else "write it like 192.168.12.1 or fd00::1"
         raise ValueError(f"{show(text)} is not an IP address; {hint}") from None
-    if address.version == 6 and address.scope_id:
-        raise ValueError(f"{show(text)} names a zone; leave out everything from '%' on")
     if reason := _not_a_host(address):
         raise ValueError(f"{address} {reason}; a host's address is expected")
     return address
+
+
+def _refuse_zone(text: str) -> None:
+    if "%" in text:
+        raise ValueError(f"{show(text)} names a zone; leave out everything from '%' on")
 
 
 def _not_a_host(address: IPAddress) -> str:

@@ -53,20 +53,17 @@ class PodAnnotations(BaseModel):
             raise _error(
                 keys.ASSIGN, assign, f"it contradicts {', '.join(sorted(ours))}; remove one or the other"
             )
-        try:
-            found = cls(
-                attach=bool(ours) or assign not in ("", "false"),
-                master=_master(assign),
-                sources=_addresses(ours, "source", parse_host_interface),
-                gateways=_addresses(ours, "gateway", parse_host_address),
-                destination=ours.get(keys.PREFIX + "destination"),
-                routes=_choice(ours, "routes", ("destinations", "default")),
-                mac=_mac(ours),
-                mtu=_mtu(ours),
-                mode=_choice(ours, "mode", get_args(Mode)),
-            )
-        except CniError:
-            raise
+        found = cls(
+            attach=bool(ours) or assign not in ("", "false"),
+            master=_master(assign),
+            sources=_addresses(ours, "source", parse_host_interface),
+            gateways=_addresses(ours, "gateway", parse_host_address),
+            destination=ours.get(keys.PREFIX + "destination"),
+            routes=_choice(ours, "routes", ("destinations", "default")),
+            mac=_mac(ours),
+            mtu=_mtu(ours),
+            mode=_choice(ours, "mode", get_args(Mode)),
+        )
         found._check_together()
         return found
 
@@ -78,6 +75,9 @@ class PodAnnotations(BaseModel):
                 raise _error(gateway, str(given), f"there is no IPv{given.version} address in {source}")
             if given in mine:
                 raise _error(gateway, str(given), f"the gateway cannot be the address in {source}")
+            for one in self.sources:
+                if reason := _no_host_of(one, given):
+                    raise _error(gateway, str(given), reason)
         for name, value in (("destination", self.destination), ("routes", self.routes)):
             if value is not None and not self.sources:
                 raise _error(keys.PREFIX + name, value, f"it needs {source}")
@@ -89,6 +89,16 @@ class PodAnnotations(BaseModel):
                 str(self.mtu),
                 f"IPv6 needs at least {MTU_MIN_IPV6} (RFC 8200, section 5)",
             )
+
+
+def _no_host_of(source: IPInterface, address: IPAddress) -> str:
+    network = source.network
+    if address.version == 4 and network.prefixlen < 31:  # RFC 3021: a /31 has neither
+        if address == network.network_address:
+            return f"it is the own address of the network {network}"
+        if address == network.broadcast_address:
+            return f"it is the broadcast address of the network {network}"
+    return ""
 
 
 def _ours(annotations: Mapping[str, object]) -> dict[str, str]:

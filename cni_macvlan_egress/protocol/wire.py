@@ -85,13 +85,14 @@ def encode(value: object, *, indent: int | None = None) -> str:
 
 
 def write_stdout(text: str) -> None:
-    """Write one answer; a runtime that no longer listens is no failure of ours."""
+    """Write one answer.
+
+    Raises:
+        OSError: the runtime no longer listens, or has given a file that takes no more.
+    """
     data = text.encode("utf-8", "surrogateescape")
-    try:
-        while data:
-            data = data[posix.write(1, data) :]
-    except BrokenPipeError:
-        pass
+    while data:
+        data = data[posix.write(1, data) :]
 
 
 def _scan_object(text: str) -> Document:
