@@ -22,8 +22,10 @@ def answer(call: Call) -> str | None:
     if command in ("DEL", "CHECK") and call.chained and not _recorded(call):
         if command == "CHECK":
             keys.check_known(call.configuration)
-        # A record that was lost is another matter than one that never was.
-        return None if _lists_our_interface(call) else ""
+        # A record that was lost is another matter than one that never was. With an IPAM plugin to ask it may even be
+        # a standalone attachment, whose DEL brings its own result along.
+        lost = _lists_our_interface(call) or (command == "DEL" and "ipam" in call.configuration)
+        return None if lost else ""
     return None
 
 

@@ -49,6 +49,6 @@ def main(arguments: Sequence[str]) -> int:
         return 1
     except BrokenPipeError:
         # Whoever read along has seen enough; stdout goes nowhere now, also at exit.
-        sys.stdout = None  # type: ignore[assignment]
+        sys.stdout = None
         return 1
     return status

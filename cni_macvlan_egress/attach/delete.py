@@ -44,8 +44,8 @@ def _delete_without_record(call: Call, configuration: Configuration, attachments
     attachments.records.remove(env.container_id, env.ifname)  # what a write that was killed has left
     attachments.claims.release_all_of(env.container_id, env.ifname)
     if configuration.ipam is not None:
-        stdin = delegated_configuration(call.configuration, chained=call.chained)
-        attachments.delegate(stdin).delete()
+        for chained in _ways_it_may_have_been_added(call):
+            attachments.delegate(delegated_configuration(call.configuration, chained=chained)).delete()
     if not env.netns:
         return
     try:
@@ -53,4 +53,16 @@ def _delete_without_record(call: Call, configuration: Configuration, attachments
     except CniError:
         return  # gone, and everything in it
     with sandbox:
-        apply.sweep(configuration.if_name if call.chained else env.ifname, sandbox)
+        for chained in _ways_it_may_have_been_added(call):
+            apply.sweep(configuration.if_name if chained else env.ifname, sandbox)
+
+
+def _ways_it_may_have_been_added(call: Call) -> list[bool]:
+    """Chained or not; on DEL prevResult does not tell, since libcni passes a standalone plugin its own result."""
+    if call.previous is None:
+        return [False]
+    interfaces = call.previous.get("interfaces")
+    only_ours = isinstance(interfaces, list) and [
+        one.get("name") for one in interfaces if isinstance(one, dict)
+    ] == [call.environment.ifname]
+    return [True, False] if only_ours else [True]

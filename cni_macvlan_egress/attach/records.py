@@ -12,7 +12,6 @@ from ..decide.plan import Plan
 from ..protocol.errors import IO_FAILURE, CniError
 from . import files, paths
 
-SCHEMA = 1
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 
@@ -31,7 +30,7 @@ class Record(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    schema_version: Literal[1] = SCHEMA
+    schema_version: Literal[1] = 1
     phase: Literal["adding", "ready"] = "adding"
     network: str
     container_id: str

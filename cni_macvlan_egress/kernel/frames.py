@@ -89,7 +89,7 @@ def _icmpv6(mac: str, source: ipaddress.IPv6Address, group: ipaddress.IPv6Addres
 
 
 def _checksum(data: bytes) -> int:
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF
