@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from ..decide import grants, master, planning
-from ..decide.facts import HostFacts, LinkFact
-from ..decide.plan import Plan
-from ..decide.planning import Addressing
+from ..decide import grants, master, planning, redirect
+from ..decide.addressing import Addressing
+from ..decide.facts import MAIN_TABLE, HostFacts, LinkFact
+from ..decide.plan import Forward, Plan
 from ..decide.request import Pod, Request, merge
 from ..kernel.netlink import Netlink
 from ..kernel.netns import Sandbox
@@ -52,7 +52,10 @@ def add(call: Call, configuration: Configuration, attachments: Attachments) -> s
                 node = netlink.facts()
             nic = master.choose(request, node)
             grants.check(configuration, request, pod, nic.name)
-            outcome = _Attempt(call, previous, request, attachments, sandbox, record, nic, node).run()
+            forwards = _forwards(request)
+            outcome = _Attempt(
+                call, previous, request, forwards, attachments, sandbox, record, nic, node
+            ).run()
     attachments.log.info(
         "attached",
         containerID=record.container_id,
@@ -78,6 +81,7 @@ class _Attempt:
         call: Call,
         previous: dict[str, Any] | None,
         request: Request,
+        forwards: tuple[Forward, ...],
         attachments: Attachments,
         sandbox: Sandbox,
         record: Record,
@@ -87,6 +91,7 @@ class _Attempt:
         self._call = call
         self._previous = previous
         self._request = request
+        self._forwards = forwards
         self._attachments = attachments
         self._sandbox = sandbox
         self._record = record
@@ -99,6 +104,8 @@ class _Attempt:
         plan = None if self._request.use_ipam else self._plan(addressing)
         self._record.plan = plan
         self._record.addresses = tuple(str(source.ip) for source in addressing.sources)
+        if plan is None:
+            self._attachments.delegate(self._record.ipam or {}).require()
         try:
             self._attachments.records.save(self._record)
             if plan is None:
@@ -119,8 +126,10 @@ class _Attempt:
         return self._result(plan, addressing)
 
     def _plan(self, addressing: Addressing) -> Plan:
-        pod = apply.facts_of(self._sandbox)
-        return planning.plan(self._request, addressing, self._nic, self._node, pod, os.urandom)
+        pod = apply.facts_of(self._sandbox, lambda facts: redirect.settings(self._request, facts))
+        return planning.plan(
+            self._request, addressing, self._forwards, self._nic, self._node, pod, os.urandom
+        )
 
     def _lease(self) -> Addressing:
         addressing, self._ipam_result = self._attachments.delegate(self._record.ipam or {}).add(
@@ -158,7 +167,7 @@ class _Attempt:
             return self._previous
         routes = []
         for route in plan.routes:
-            if route.table == planning.MAIN_TABLE:
+            if route.table == MAIN_TABLE:
                 routes.append({"dst": route.destination, **({"gw": route.gateway} if route.gateway else {})})
         base: dict[str, Any] = {"cniVersion": LATEST}
         if routes:
@@ -174,6 +183,19 @@ def _previous(call: Call) -> dict[str, Any] | None:
     if call.previous is None:
         return None
     return results.to_common(call.previous, results.version_of(call.previous, call.version))
+
+
+def _forwards(request: Request) -> tuple[Forward, ...]:
+    """The destinations with their names resolved; nobody asks a resolver for a pod that has no grant."""
+    if not request.destinations:
+        return ()
+    names = redirect.names(request.destinations)
+    answers: redirect.Answers = {}
+    if names:
+        from ..sources.names import resolve
+
+        answers = resolve(names, request.families)
+    return redirect.forwards(request.destinations, answers, request.families, request.cluster_networks)
 
 
 def _new_record(call: Call, sandbox: Sandbox, request: Request, pod: Pod) -> Record:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import ipaddress
 import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import replace
 
 from ..decide.facts import HostFacts, LinkFact
 from ..decide.plan import Plan
 from ..kernel import neighbours, sysctl
 from ..kernel.netlink import Netlink
 from ..kernel.netns import Sandbox
+from ..kernel.nftables import MissingLibrary, Nftables
 from ..protocol.errors import ADDRESS_CONFLICT, KERNEL_REFUSED, CniError
 
 # A kernel's DAD takes a second a probe; RFC 4862 has one, dad_transmits may ask for more.
@@ -17,12 +21,14 @@ _DAD_TIMEOUT_SECONDS = 10.0
 _DAD_POLL_SECONDS = 0.02
 
 
-def facts_of(sandbox: Sandbox) -> HostFacts:
-    """What is in a pod's namespace."""
+def facts_of(sandbox: Sandbox, settings: Callable[[HostFacts], Iterable[str]]) -> HostFacts:
+    """What is in a pod's namespace, with the values of those settings below /proc/sys that matter in view of it."""
 
     def look() -> HostFacts:
         with Netlink() as netlink:
-            return netlink.facts(rules=True)
+            facts = netlink.facts(rules=True)
+        found = {key: sysctl.read(key) for key in settings(facts)}
+        return replace(facts, settings={key: value for key, value in found.items() if value is not None})
 
     return sandbox.run(look)
 
@@ -51,6 +57,9 @@ def withdraw(plan: Plan, sandbox: Sandbox, *, finished: bool) -> None:
 
     def remove() -> None:
         with Netlink() as netlink:
+            for setting in reversed(plan.sysctls):
+                if setting.before is not None:
+                    sysctl.restore(setting.key, setting.before)
             for rule in reversed(plan.rules):
                 netlink.delete_rule(rule)
             for route in reversed(plan.routes):
@@ -59,6 +68,9 @@ def withdraw(plan: Plan, sandbox: Sandbox, *, finished: bool) -> None:
                     netlink.delete_route(route)
             if link := _ours(plan, netlink.links(), finished):
                 netlink.delete_link(link.name)
+        if plan.ruleset:
+            # Last: nothing is forwarded unguarded, not even for a moment.
+            _remove_ruleset()
 
     sandbox.run(remove)
 
@@ -72,6 +84,8 @@ def sweep(interface: str, sandbox: Sandbox) -> None:
             link = netlink.link(interface)
             if link is not None and link.kind == "macvlan":
                 netlink.delete_link(interface)
+        with suppress(MissingLibrary):  # then there is no table of ours either
+            _remove_ruleset()
 
     sandbox.run(remove)
 
@@ -88,6 +102,8 @@ def present(plan: Plan, sandbox: Sandbox, *, finished: bool) -> LinkFact | None:
 
 def _configure(plan: Plan) -> None:
     name = plan.link.name
+    if plan.ruleset:
+        _install_ruleset(plan.ruleset)
     with Netlink() as netlink:
         for setting in plan.sysctls:
             sysctl.write(setting.key, setting.value)
@@ -104,6 +120,16 @@ def _configure(plan: Plan) -> None:
             netlink.add_rule(rule)
         if plan.addresses:
             neighbours.announce(name, plan.link.mac, _hosts(plan))
+
+
+def _install_ruleset(ruleset: str) -> None:
+    with Nftables() as nftables:
+        nftables.replace(ruleset)
+
+
+def _remove_ruleset() -> None:
+    with Nftables() as nftables:
+        nftables.delete()
 
 
 def _look_for_conflicts(plan: Plan) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from ..decide.drift import differences
+from ..decide.drift import differences, ruleset_differences
 from ..decide.facts import HostFacts
 from ..decide.plan import Plan
 from ..kernel import sysctl
 from ..kernel.netlink import Netlink
-from ..kernel.netns import Sandbox
+from ..kernel.netns import Sandbox, in_new_namespace
+from ..kernel.nftables import Nftables
 from ..model.configuration import Configuration
 from ..protocol.call import Call
 from ..protocol.errors import DRIFT, UNKNOWN_CONTAINER, CniError
@@ -63,11 +64,32 @@ def _differences(call: Call, record: Record) -> list[str]:
 def drift_of(plan: Plan, sandbox: Sandbox) -> list[str]:
     """The differences between a plan and what is in a pod's namespace now."""
 
-    def look() -> tuple[HostFacts, dict[str, str | None]]:
+    def look() -> tuple[HostFacts, dict[str, str | None], str]:
         with Netlink() as netlink:
-            return netlink.facts(rules=True), {one.key: sysctl.read(one.key) for one in plan.sysctls}
+            facts = netlink.facts(rules=True)
+        settings = {one.key: sysctl.read(one.key) for one in plan.sysctls}
+        return facts, settings, _listing() if plan.ruleset else ""
 
-    pod, settings = sandbox.run(look)
+    pod, settings, listing = sandbox.run(look)
     with Netlink() as netlink:
         master = netlink.link(plan.link.master)
-    return differences(plan, pod, settings, master.index if master else None)
+    found = differences(plan, pod, settings, master.index if master else None)
+    if plan.ruleset:
+        found += ruleset_differences(_as_listed(plan.ruleset), listing)
+    return found
+
+
+def _listing() -> str:
+    with Nftables() as nftables:
+        return nftables.listing()
+
+
+def _as_listed(ruleset: str) -> str:
+    """A ruleset as nft prints it: put into an empty namespace and read back, so that both are in the same words."""
+
+    def install() -> str:
+        with Nftables() as nftables:
+            nftables.replace(ruleset)
+            return nftables.listing()
+
+    return in_new_namespace(install)

@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Mapping
 from typing import Any
 
-from ..decide.planning import Addressing
+from ..decide.addressing import Addressing
 from ..model.addresses import parse_host_address, parse_host_interface, parse_network
 from ..protocol import results, wire
 from ..protocol.errors import DECODING_FAILURE, INVALID_ENVIRONMENT, IPAM_FAILED, TRY_AGAIN_LATER, CniError
@@ -34,6 +34,14 @@ class Delegate:
         self._variables = variables
         self._search = search
         self._type = str(self.configuration["ipam"]["type"])
+
+    def require(self) -> None:
+        """Look for the executable.
+
+        Raises:
+            CniError: IPAM_FAILED if there is none.
+        """
+        self._executable()
 
     def add(self, version: str) -> tuple[Addressing, dict[str, Any]]:
         """Get addresses; also returns the plugin's result in the common form.

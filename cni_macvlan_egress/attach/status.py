@@ -7,6 +7,7 @@ import os
 from ..decide import master
 from ..decide.request import merge
 from ..kernel.netlink import Netlink
+from ..kernel.nftables import Nftables
 from ..model.annotations import PodAnnotations
 from ..model.configuration import Configuration
 from ..protocol.call import Call
@@ -29,6 +30,8 @@ def status(call: Call, configuration: Configuration, attachments: Attachments) -
         )
         with Netlink() as netlink:
             master.choose(request, netlink.facts())
+            with Nftables() as nftables:
+                nftables.listing()
         if configuration.ipam is not None:
             attachments.delegate(delegated_configuration(call.configuration, chained=call.chained)).status()
     except CniError as error:

@@ -47,6 +47,30 @@ def differences(
     return found
 
 
+def ruleset_differences(expected: str, found: str) -> list[str]:
+    """Every line of an nftables table that is missing, and every one that is too much."""
+    if not found:
+        return ["nftables table: expected the redirect rules, found no such table"]
+    before, now = _in_context(expected), _in_context(found)
+    return [
+        *(f"nftables: expected {line}, found none" for line in before if line not in now),
+        *(f"nftables: expected no such rule, found {line}" for line in now if line not in before),
+    ]
+
+
+def _in_context(listing: str) -> list[str]:
+    """The lines of a listing, each with the chain or set that it stands in."""
+    found = []
+    block = ""
+    for line in listing.splitlines():
+        text = line.strip()
+        if text.endswith("{") and not text.startswith("elements"):
+            block = text.removesuffix(" {")
+        elif text not in ("", "}"):
+            found.append(f"[{block}] {text.rstrip(',')}")
+    return found
+
+
 def _addresses(planned: Iterable[Address], present: list[str], interface: str) -> Iterable[str]:
     for one in planned:
         if one.address not in present:
@@ -76,15 +100,15 @@ def _describe(destination: str, interface: str, gateway: str | None, table: int)
 
 def _rules(plan: Plan, pod: HostFacts) -> Iterable[str]:
     present = {
-        (rule.family, rule.priority, rule.table, rule.source, rule.oif, rule.suppress_prefix_length)
+        (rule.family, rule.priority, rule.table, rule.source, rule.iif, rule.oif, rule.suppress_prefix_length)
         for rule in pod.rules
     }
     for one in plan.rules:
-        key = (one.family, one.priority, one.table, one.source, one.oif, one.suppress_prefix_length)
+        key = (one.family, one.priority, one.table, one.source, one.iif, one.oif, one.suppress_prefix_length)
         if key not in present:
             selector = " ".join(
                 f"{name} {value}"
-                for name, value in (("from", one.source), ("oif", one.oif))
+                for name, value in (("from", one.source), ("iif", one.iif), ("oif", one.oif))
                 if value is not None
             )
             yield f"rule: expected IPv{one.family} priority {one.priority} {selector} lookup {one.table}, found none"

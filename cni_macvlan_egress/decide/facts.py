@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 MAIN_TABLE = 254  # RT_TABLE_MAIN
 ETHERNET = 1  # ARPHRD_ETHER
@@ -66,6 +67,7 @@ class RuleFact:
     table: int
     source: str | None = None
     oif: str | None = None
+    iif: str | None = None
     suppress_prefix_length: int | None = None
 
 
@@ -75,6 +77,7 @@ class HostFacts:
 
     Attributes:
         ipv6: whether its kernel speaks IPv6 at all.
+        settings: values below /proc/sys that were asked for and exist.
     """
 
     links: tuple[LinkFact, ...] = ()
@@ -82,6 +85,7 @@ class HostFacts:
     routes: tuple[RouteFact, ...] = ()
     rules: tuple[RuleFact, ...] = ()
     ipv6: bool = True
+    settings: Mapping[str, str] = field(default_factory=dict)
 
     def link(self, name: str) -> LinkFact | None:
         """The interface of a name."""

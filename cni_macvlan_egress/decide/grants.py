@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fnmatch import fnmatchcase
 
+from ..model.addresses import IPNetwork, parse_network
 from ..model.configuration import Configuration, Grant
 from ..protocol.errors import NOT_ALLOWED, CniError
 from .request import Pod, Request
@@ -55,5 +56,31 @@ def _refusal(grant: Grant, request: Request, pod: Pod, master: str) -> str:
             if not any(source.ip in network for network in grant.sources):
                 return f"source {source.ip} is in none of {', '.join(map(str, grant.sources))}"
     if grant.destinations is not None:
-        return "it limits destinations, and the pod names none"
+        return _destination_refusal(grant.destinations, request)
     return ""
+
+
+def _destination_refusal(granted: tuple[str, ...], request: Request) -> str:
+    if not request.destinations:
+        return "it limits destinations, and the pod names none"
+    if request.routes == "default":
+        return "it limits destinations, and with routes 'default' the pod could reach any"
+    networks = [network for one in granted if (network := _network(one)) is not None]
+    names = [one.lower().removesuffix(".") for one in granted if _network(one) is None]
+    for line in request.destinations:
+        # A name's addresses are its owner's to change: only a name covers a name.
+        covered = (
+            any(fnmatchcase(line.name, pattern) for pattern in names)
+            if line.name
+            else all(any(address in network for network in networks) for address in line.addresses)
+        )
+        if not covered:
+            return f"destination {line.target} (line {line.line}) is in none of {', '.join(granted)}"
+    return ""
+
+
+def _network(text: str) -> IPNetwork | None:
+    try:
+        return parse_network(text)
+    except ValueError:
+        return None

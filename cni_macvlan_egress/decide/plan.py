@@ -31,10 +31,15 @@ class Link(_Step):
 
 
 class Sysctl(_Step):
-    """A setting below /proc/sys, in the pod's namespace."""
+    """A setting below /proc/sys, in the pod's namespace.
+
+    Attributes:
+        before: what DEL puts back, None for a setting that goes with the macvlan.
+    """
 
     key: str
     value: str
+    before: str | None = None
 
 
 class Address(_Step):
@@ -63,7 +68,28 @@ class Rule(_Step):
     table: int
     source: str | None = None
     oif: str | None = None
+    iif: str | None = None
     suppress_prefix_length: int | None = None
+
+
+class Forward(_Step):
+    """Where one line of the destinations sends one family.
+
+    Attributes:
+        line: its number.
+        text: the line as it was understood.
+        protocol, ports: what it takes; None for everything that no other line takes.
+        target_port: None where the port is kept.
+        addresses: where to; several are chosen from by the client's address.
+    """
+
+    line: int
+    text: str
+    family: Literal[4, 6]
+    protocol: Literal["tcp", "udp", "sctp"] | None = None
+    ports: tuple[int, int] | None = None
+    target_port: int | None = None
+    addresses: tuple[str, ...]
 
 
 class Conflicts(_Step):
@@ -74,9 +100,16 @@ class Conflicts(_Step):
 
 
 class Plan(_Step):
-    """The steps in the order in which they are taken."""
+    """The steps in the order in which they are taken.
+
+    Attributes:
+        forwards: what the ruleset does, line by line.
+        ruleset: the nftables table as text, empty without destinations.
+    """
 
     link: Link
+    forwards: tuple[Forward, ...] = ()
+    ruleset: str = ""
     sysctls: tuple[Sysctl, ...] = ()
     conflicts: Conflicts = Conflicts()
     addresses: tuple[Address, ...] = ()

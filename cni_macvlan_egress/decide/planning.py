@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 
 from ..model.addresses import IPAddress, IPInterface, IPNetwork
 from ..model.annotations import MTU_MIN_IPV6
 from ..protocol.errors import ADDRESS_HELD, INTERFACE_EXISTS, INVALID_CONFIGURATION, MASTER_UNUSABLE, CniError
+from . import redirect, ruleset
+from .addressing import Addressing
 from .facts import MAIN_TABLE, HostFacts, LinkFact, RouteFact
 from .mac import choose as choose_mac
-from .plan import Address, Conflicts, Link, Plan, Route, Rule, Sysctl
+from .plan import Address, Conflicts, Forward, Link, Plan, Route, Rule, Sysctl
 from .request import Request
 
 # Tables and rule priorities of ours start here: above what operators and CNIs commonly number by hand, below the
@@ -22,32 +23,21 @@ _EVERYTHING = {4: "0.0.0.0/0", 6: "::/0"}
 _LINK_LOCAL = "fe80::/64"
 
 
-@dataclass(frozen=True, slots=True)
-class Addressing:
-    """The addresses an interface gets, wherever they come from.
-
-    Attributes:
-        routes: what an IPAM plugin asks for besides: destination and gateway, None for the addresses' own.
-    """
-
-    sources: tuple[IPInterface, ...] = ()
-    gateways: tuple[IPAddress, ...] = ()
-    routes: tuple[tuple[IPNetwork, IPAddress | None], ...] = ()
-
-    def gateway(self, family: int) -> IPAddress | None:
-        """The gateway of a family."""
-        return next((one for one in self.gateways if one.version == family), None)
-
-
 def plan(
     request: Request,
     addressing: Addressing,
+    forwards: Sequence[Forward],
     master: LinkFact,
     node: HostFacts,
     pod: HostFacts,
     random_bytes: Callable[[int], bytes],
 ) -> Plan:
     """Decide every step of an ADD.
+
+    Args:
+        forwards: the request's destinations with their names resolved.
+        master: the NIC to attach to.
+        random_bytes: os.urandom, or what a test puts in its place.
 
     Raises:
         CniError: what is asked cannot be had on this node or in this pod.
@@ -64,15 +54,27 @@ def plan(
     if not addressing.sources:
         return Plan(link=link, routes=tuple(_kept_on_main(request, master, node, pod)))
     table = _free_table(pod)
+    passage = redirect.passage(request, addressing, link, pod) if forwards else None
     return Plan(
         link=link,
-        sysctls=tuple(_sysctls(request, addressing, pod)),
+        forwards=tuple(forwards),
+        ruleset=ruleset.render(passage, forwards) if passage else "",
+        sysctls=(
+            *_sysctls(request, addressing, pod),
+            *(redirect.sysctls(passage, pod.settings) if passage else ()),
+        ),
         conflicts=Conflicts(detection=request.conflict_detection, timeout_ms=request.conflict_timeout_ms),
         addresses=tuple(
             Address(address=str(source), prefix_route=request.standalone) for source in addressing.sources
         ),
-        routes=tuple(_routes(request, addressing, master, node, pod, table)),
-        rules=tuple(_rules(request, addressing, pod, table)),
+        routes=(
+            *_routes(request, addressing, master, node, pod, table),
+            *redirect.routes(forwards, addressing, link.name),
+        ),
+        rules=(
+            *_rules(request, addressing, pod, table),
+            *(redirect.rules(passage, FIRST_PRIORITY + 2) if passage else ()),
+        ),
     )
 
 
@@ -134,7 +136,7 @@ def _sysctls(request: Request, addressing: Addressing, pod: HostFacts) -> Iterab
         ("secure_redirects", 0),
         ("send_redirects", 0),
         ("accept_source_route", 0),
-        ("forwarding", 0),
+        *([] if request.destinations else [("forwarding", 0)]),
     ):
         yield Sysctl(key=f"{ipv4}/{name}", value=str(value))
     if not pod.ipv6:
@@ -171,12 +173,10 @@ def _routes(
             yield Route(destination=_LINK_LOCAL, interface=interface, table=table)
         if gateway is None:
             continue
-        if not gateway.is_link_local:
-            prefix_route_covers = request.standalone and gateway in source.network
-            if not prefix_route_covers:
+        if not gateway.is_link_local and gateway not in source.network:
+            yield _host_route(gateway, interface, source, table)
+            if request.standalone:
                 yield _host_route(gateway, interface, source)
-            if gateway not in source.network:
-                yield _host_route(gateway, interface, source, table)
         yield Route(
             destination=_EVERYTHING[source.version],
             interface=interface,
@@ -212,10 +212,13 @@ def _ipam_routes(request: Request, addressing: Addressing, pod: HostFacts) -> It
             continue  # the pod's default route stays the main interface's; `routes: default` works by rules
         if str(destination) in taken:
             continue
+        # In a chain the main table has no route to the gateway; it is on the link nevertheless.
+        onlink = gateway is not None and not request.standalone and not gateway.is_link_local
         yield Route(
             destination=str(destination),
             interface=request.interface,
             gateway=str(gateway) if gateway else None,
+            onlink=onlink,
         )
 
 

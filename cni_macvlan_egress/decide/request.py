@@ -10,6 +10,7 @@ from ..model.addresses import IPAddress, IPInterface, IPNetwork, parse_host_inte
 from ..model.annotations import PodAnnotations
 from ..model.complaints import show
 from ..model.configuration import Configuration
+from ..model.destinations import Destination
 from ..protocol.errors import INVALID_CONFIGURATION, CniError
 
 
@@ -36,6 +37,7 @@ class Request:
         annotated: an annotation asks, so that a grant is needed.
         master: a NIC's name, or None to find it.
         master_annotated: the pod itself named the NIC.
+        destinations: where traffic that is sent to the pod goes.
         use_ipam: the addresses come from the IPAM plugin.
     """
 
@@ -51,11 +53,17 @@ class Request:
     sources: tuple[IPInterface, ...]
     sources_annotated: bool
     gateways: tuple[IPAddress, ...]
+    destinations: tuple[Destination, ...]
     routes: Literal["destinations", "default"]
     cluster_networks: tuple[IPNetwork, ...]
     use_ipam: bool
     conflict_detection: Literal["fast", "strict", "off"]
     conflict_timeout_ms: int
+
+    @property
+    def families(self) -> set[Literal[4, 6]]:
+        """The families in which traffic can be sent on: there is an address to come from and a gateway."""
+        return {one.version for one in self.sources} & {one.version for one in self.gateways}
 
     @property
     def bare(self) -> bool:
@@ -94,6 +102,7 @@ def merge(
         sources=sources,
         sources_annotated=bool(annotations.sources),
         gateways=annotations.gateways,
+        destinations=annotations.destinations,
         routes=annotations.routes or configuration.routes,
         cluster_networks=configuration.cluster_networks,
         use_ipam=use_ipam,

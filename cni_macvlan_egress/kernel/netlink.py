@@ -149,6 +149,7 @@ class Netlink:
                     table=message.get_attr("FRA_TABLE") or message["table"],
                     source=f"{source}/{message['src_len']}" if source else None,
                     oif=message.get_attr("FRA_OIFNAME"),
+                    iif=message.get_attr("FRA_IIFNAME"),
                     suppress_prefix_length=None if suppress in (None, _UNSET) else suppress,
                 )
             )
@@ -402,6 +403,8 @@ def _rule_arguments(rule: Rule) -> dict[str, Any]:
         arguments |= {"src": address, "src_len": int(length)}
     if rule.oif:
         arguments["oifname"] = rule.oif
+    if rule.iif:
+        arguments["iifname"] = rule.iif
     if rule.suppress_prefix_length is not None:
         arguments["FRA_SUPPRESS_PREFIXLEN"] = rule.suppress_prefix_length
     return arguments

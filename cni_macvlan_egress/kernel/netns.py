@@ -112,8 +112,18 @@ def find(path: str, identity: Identity) -> Sandbox | None:
     return sandbox
 
 
+def in_new_namespace(work: Callable[[], Value]) -> Value:
+    """Do something in an empty namespace that goes away with the thread that is in it."""
+    worker = _Worker(None, work)
+    worker.start()
+    worker.join()
+    return worker.outcome()
+
+
 class _Worker(threading.Thread, Generic[Value]):
-    def __init__(self, fd: int, work: Callable[[], Value]) -> None:
+    """Enters the namespace of a file descriptor, or makes one of its own if there is none, and works there."""
+
+    def __init__(self, fd: int | None, work: Callable[[], Value]) -> None:
         super().__init__(daemon=True)
         self._fd = fd
         self._work = work
@@ -122,16 +132,21 @@ class _Worker(threading.Thread, Generic[Value]):
 
     def run(self) -> None:
         try:
-            libc = ctypes.CDLL(None, use_errno=True)
-            if libc.setns(self._fd, _CLONE_NEWNET) != 0:
-                number = ctypes.get_errno()
-                hint = "; the plugin must run as root (CAP_SYS_ADMIN)" if number == errno.EPERM else ""
-                raise CniError(
-                    KERNEL_REFUSED, f"cannot enter the pod's network namespace: {os.strerror(number)}{hint}"
-                )
+            self._enter()
             self._result.append(self._work())
         except BaseException as error:
             self._error = error
+
+    def _enter(self) -> None:
+        libc = ctypes.CDLL(None, use_errno=True)
+        if self._fd is None:
+            what, status = "make a network namespace", libc.unshare(_CLONE_NEWNET)
+        else:
+            what, status = "enter the pod's network namespace", libc.setns(self._fd, _CLONE_NEWNET)
+        if status != 0:
+            number = ctypes.get_errno()
+            hint = "; the plugin must run as root (CAP_SYS_ADMIN)" if number == errno.EPERM else ""
+            raise CniError(KERNEL_REFUSED, f"cannot {what}: {os.strerror(number)}{hint}")
 
     def outcome(self) -> Value:
         if self._error is not None:

@@ -39,6 +39,16 @@ def write(key: str, value: str) -> None:
         ) from None
 
 
+def restore(key: str, value: str) -> None:
+    """Put a value back; a setting that is gone with its interface is no error.
+
+    Raises:
+        CniError: KERNEL_REFUSED.
+    """
+    if read(key) is not None:
+        write(key, value)
+
+
 def has_ipv6() -> bool:
     """Whether the kernel of this namespace speaks IPv6 at all."""
     return os.path.exists(_ROOT + "net/ipv6/conf")

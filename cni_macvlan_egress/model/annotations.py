@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Literal, Self, get_args
+from collections.abc import Callable, Mapping
+from typing import Literal, Self, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict
 
@@ -13,8 +13,12 @@ from . import keys
 from .addresses import IPAddress, IPInterface, parse_host_address, parse_host_interface, parse_mac
 from .complaints import show
 from .configuration import MTU_MAX, MTU_MIN, Mode
+from .destinations import Destination, DestinationError, parse
 
 MTU_MIN_IPV6 = 1280  # RFC 8200, section 5
+DESTINATION = keys.PREFIX + "destination"
+
+Parsed = TypeVar("Parsed", IPAddress, IPInterface)
 
 
 class PodAnnotations(BaseModel):
@@ -25,7 +29,7 @@ class PodAnnotations(BaseModel):
         master: the NIC that assign-macvlan names, None for the default one.
         sources: addresses of the interface, at most one a family.
         gateways: at most one a family.
-        destination: the text of the redirect rules.
+        destinations: where traffic that is sent to the pod goes, a line each.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -34,7 +38,7 @@ class PodAnnotations(BaseModel):
     master: str | None = None
     sources: tuple[IPInterface, ...] = ()
     gateways: tuple[IPAddress, ...] = ()
-    destination: str | None = None
+    destinations: tuple[Destination, ...] = ()
     routes: Literal["destinations", "default"] | None = None
     mac: str | None = None
     mtu: int | None = None
@@ -58,7 +62,7 @@ class PodAnnotations(BaseModel):
             master=_master(assign),
             sources=_addresses(ours, "source", parse_host_interface),
             gateways=_addresses(ours, "gateway", parse_host_address),
-            destination=ours.get(keys.PREFIX + "destination"),
+            destinations=_destinations(ours),
             routes=_choice(ours, "routes", ("destinations", "default")),
             mac=_mac(ours),
             mtu=_mtu(ours),
@@ -78,9 +82,9 @@ class PodAnnotations(BaseModel):
             for one in self.sources:
                 if reason := _no_host_of(one, given):
                     raise _error(gateway, str(given), reason)
-        for name, value in (("destination", self.destination), ("routes", self.routes)):
-            if value is not None and not self.sources:
-                raise _error(keys.PREFIX + name, value, f"it needs {source}")
+        if self.routes is not None and not self.sources:
+            raise _error(keys.PREFIX + "routes", self.routes, f"it needs {source}")
+        self._check_destinations()
         if self.routes == "default" and not self.gateways:
             raise _error(keys.PREFIX + "routes", "default", f"it needs {gateway}")
         if self.mtu is not None and self.mtu < MTU_MIN_IPV6 and any(one.version == 6 for one in self.sources):
@@ -89,6 +93,35 @@ class PodAnnotations(BaseModel):
                 str(self.mtu),
                 f"IPv6 needs at least {MTU_MIN_IPV6} (RFC 8200, section 5)",
             )
+
+    def _check_destinations(self) -> None:
+        """Every line needs an address to come from and a gateway to go through, both of its family."""
+        served = {one.version for one in self.sources} & {one.version for one in self.gateways}
+        own = {one.ip for one in self.sources}
+        for line in self.destinations:
+            where = f"line {line.line}: {show(str(line))}"
+            needed = {one.version for one in line.addresses}
+            lacking = sorted(needed - served) if needed else [] if served else [4]
+            for what, given in (("source", self.sources), ("gateway", self.gateways)):
+                if lacking and not any(one.version in lacking for one in given):
+                    family = f"IPv{lacking[0]} " if needed else ""
+                    raise _error(DESTINATION, where, f"it needs an {family}address in {keys.PREFIX}{what}")
+            if held := own.intersection(line.addresses):
+                raise _error(
+                    DESTINATION,
+                    where,
+                    f"{min(held, key=str)} is the pod's own address in {keys.PREFIX}source",
+                )
+
+
+def _destinations(ours: Mapping[str, str]) -> tuple[Destination, ...]:
+    text = ours.get(DESTINATION)
+    if text is None:
+        return ()
+    try:
+        return parse(text)
+    except DestinationError as error:
+        raise CniError(INVALID_ANNOTATION, f"annotation {DESTINATION}: {error}") from None
 
 
 def _no_host_of(source: IPInterface, address: IPAddress) -> str:
@@ -111,7 +144,8 @@ def _ours(annotations: Mapping[str, object]) -> dict[str, str]:
         if name != keys.ASSIGN and name.removeprefix(keys.PREFIX) not in keys.ANNOTATIONS:
             known = keys.nearest(name.removeprefix(keys.PREFIX), keys.ANNOTATIONS)
             raise _error(name, value, f"no such annotation{known}")
-        ours[name] = value.strip()
+        # The lines of destinations keep their numbers.
+        ours[name] = value if name == DESTINATION else value.strip()
     return ours
 
 
@@ -128,14 +162,14 @@ def _master(assign: str) -> str | None:
     return assign
 
 
-def _addresses(ours: Mapping[str, str], name: str, parse: object) -> tuple:  # type: ignore[type-arg]
+def _addresses(ours: Mapping[str, str], name: str, parse_one: Callable[[str], Parsed]) -> tuple[Parsed, ...]:
     text = ours.get(keys.PREFIX + name)
     if text is None:
         return ()
-    found = []
+    found: list[Parsed] = []
     for part in text.split(","):
         try:
-            address = parse(part.strip())  # type: ignore[operator]
+            address = parse_one(part.strip())
         except ValueError as error:
             raise _error(keys.PREFIX + name, text, str(error)) from None
         if any(other.version == address.version for other in found):

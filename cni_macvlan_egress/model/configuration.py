@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -18,7 +19,7 @@ from pydantic.alias_generators import to_camel
 from ..protocol import environment
 from ..protocol.errors import INVALID_CONFIGURATION, CniError
 from . import keys
-from .addresses import Network, parse_mac
+from .addresses import Network, parse_mac, parse_network
 from .complaints import sentence
 
 Mode = Literal["bridge", "private", "vepa", "passthru"]
@@ -53,6 +54,15 @@ def _absolute(value: str) -> str:
     return value
 
 
+def _target(value: str) -> str:
+    if ":" in value or "/" in value or value.rpartition(".")[2].isdigit():
+        parse_network(value)
+    elif not re.fullmatch(r"[A-Za-z0-9*.-]+", value):
+        raise ValueError("a CIDR, or a DNS name that may hold '*', is expected")
+    return value
+
+
+Target = Annotated[str, AfterValidator(_target)]
 InterfaceName = Annotated[str, AfterValidator(_interface_name)]
 AbsolutePath = Annotated[str, AfterValidator(_absolute)]
 Glob = Annotated[str, Field(min_length=1)]
@@ -70,7 +80,7 @@ class Grant(_Strict):
     namespaces: tuple[Glob, ...] = Field(min_length=1, strict=False)
     sources: tuple[Network, ...] | None = Field(default=None, strict=False)
     masters: tuple[InterfaceName, ...] | None = Field(default=None, strict=False)
-    destinations: tuple[str, ...] | None = Field(default=None, strict=False)
+    destinations: tuple[Target, ...] | None = Field(default=None, strict=False)
 
 
 class Ipam(BaseModel):

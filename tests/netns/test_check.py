@@ -44,7 +44,10 @@ DRIFTS = {
     "down": (lambda pod: pod.ip("link set macvlan0 down"), ["macvlan0", "up"]),
     "MTU": (lambda pod: pod.ip("link set macvlan0 mtu 1400"), ["1400", "1500"]),
     "mode": (lambda pod: pod.ip("link set macvlan0 type macvlan mode private"), ["bridge", "private"]),
-    "gateway route gone": (lambda pod: pod.ip("route delete 192.168.12.1/32 dev macvlan0"), ["192.168.12.1"]),
+    "prefix route gone": (
+        lambda pod: pod.ip(f"route delete 192.168.12.0/24 table {own_table(pod)}"),
+        ["192.168.12.0/24"],
+    ),
     "default route gone": (
         lambda pod: pod.ip(f"route delete default table {own_table(pod)}"),
         ["192.168.12.1"],
@@ -111,7 +114,7 @@ def test_all_drifts_are_listed_at_once(node: Node) -> None:
     pod.ip(
         "link set macvlan0 mtu 1400",
         "link set macvlan0 type macvlan mode private",
-        "route delete 192.168.12.1/32 dev macvlan0",
+        f"route delete default table {own_table(pod)}",
         "address delete 192.168.12.99/24 dev macvlan0",
     )
     node.check(pod).refused(DRIFT, "arp_ignore", "1400", "private", "192.168.12.99", "192.168.12.1")

@@ -1,0 +1,120 @@
+"""The only module that speaks nftables: libnftables in this process, in the calling thread's namespace.
+
+A ruleset goes in and comes out as the text that nft(8) reads and prints, so that an admin, a plan and CHECK see
+the same words. In process it costs a third of an `nft -f` (docs/benchmarks.md).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+from types import TracebackType
+from typing import Any, Self
+
+from ..decide.ruleset import TABLE
+from ..protocol.errors import DEPENDENCY_MISSING, KERNEL_REFUSED, CniError
+
+_LIBRARY = "libnftables.so.1"
+# enum in nftables/libnftables.h
+_OUTPUT_STATELESS = 1 << 2
+_OUTPUT_JSON = 1 << 4
+_DETAILS_MAX = 2000
+
+
+class MissingLibrary(CniError):
+    """libnftables is not installed on this node."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            DEPENDENCY_MISSING,
+            f"{_LIBRARY} is missing, and destinations need it; install it (Debian: libnftables1, Fedora: "
+            "nftables-libs)",
+        )
+
+
+class Nftables:
+    """A libnftables context; its netlink socket belongs to the namespace of the thread that opens it.
+
+    Raises:
+        MissingLibrary: it is not installed.
+        CniError: KERNEL_REFUSED if the kernel has no nftables.
+    """
+
+    def __init__(self) -> None:
+        try:
+            self._library = ctypes.CDLL(_LIBRARY)
+        except OSError:
+            raise MissingLibrary from None
+        self._library.nft_ctx_new.restype = ctypes.c_void_p
+        for name in ("nft_ctx_get_output_buffer", "nft_ctx_get_error_buffer"):
+            getattr(self._library, name).restype = ctypes.c_char_p
+        context = self._library.nft_ctx_new(0)
+        if not context:
+            raise CniError(
+                KERNEL_REFUSED, "cannot open a socket to nftables; does the kernel have CONFIG_NF_TABLES?"
+            )
+        self._context = ctypes.c_void_p(context)
+        self._library.nft_ctx_buffer_output(self._context)
+        self._library.nft_ctx_buffer_error(self._context)
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._library.nft_ctx_free(self._context)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def replace(self, ruleset: str) -> None:
+        """Put a table in the place of the one of its name, if there is one, in one transaction.
+
+        Raises:
+            CniError: KERNEL_REFUSED, with nothing changed.
+        """
+        self._run(f"table {TABLE}\ndelete table {TABLE}\n{ruleset}", "install the redirect rules")
+
+    def delete(self) -> None:
+        """Remove our table; one that is gone is no error.
+
+        Raises:
+            CniError: KERNEL_REFUSED.
+        """
+        self._run(f"table {TABLE}\ndelete table {TABLE}\n", "remove the redirect rules")
+
+    def listing(self) -> str:
+        """Our table as nft prints it, without counters; empty if there is none.
+
+        Raises:
+            CniError: KERNEL_REFUSED.
+        """
+        if TABLE not in self._run("list tables", "list the tables"):
+            return ""
+        return self._run(f"list table {TABLE}", "list the redirect rules", _OUTPUT_STATELESS)
+
+    def objects(self) -> list[dict[str, Any]]:
+        """Our table's objects with their counters, as libnftables-json(5) has them; none if there is no table.
+
+        Raises:
+            CniError: KERNEL_REFUSED.
+        """
+        if TABLE not in self._run("list tables", "list the tables"):
+            return []
+        answer = json.loads(self._run(f"list table {TABLE}", "list the redirect rules", _OUTPUT_JSON))
+        found: list[dict[str, Any]] = answer["nftables"]
+        return found
+
+    def _run(self, commands: str, what: str, flags: int = 0) -> str:
+        self._library.nft_ctx_output_set_flags(self._context, flags)
+        status = self._library.nft_run_cmd_from_buffer(self._context, commands.encode())
+        # Both buffers are emptied by being read.
+        output = self._library.nft_ctx_get_output_buffer(self._context) or b""
+        words = self._library.nft_ctx_get_error_buffer(self._context) or b""
+        if status != 0:
+            text = words.decode(errors="replace").strip()
+            first = text.partition("\n")[0].removeprefix("Error: ") or "no reason given"
+            raise CniError(KERNEL_REFUSED, f"cannot {what}: nftables: {first}", text[:_DETAILS_MAX])
+        return output.decode(errors="replace")
