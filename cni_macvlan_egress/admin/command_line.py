@@ -14,6 +14,8 @@ from ..protocol.errors import CniError
 COMMANDS = {
     "demo": "attach pods in throwaway namespaces, with real packets, and show it",
     "launcher": "print or write the executable for a node's CNI bin directory",
+    "plan": "show what an ADD of a manifest's pods would do on this node; nothing is changed",
+    "status": "show the attachments of this node, their drift and their counters",
     "validate": "check a conflist, or a pod's annotations, without touching anything",
     "version": "print the versions of the plugin and of CNI",
 }

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from ..decide import grants, master, planning, redirect
+from ..decide import planning, redirect
 from ..decide.addressing import Addressing
-from ..decide.facts import MAIN_TABLE, HostFacts, LinkFact
-from ..decide.plan import Forward, Plan
+from ..decide.facts import MAIN_TABLE
+from ..decide.plan import Plan
 from ..decide.request import Pod, Request, merge
-from ..kernel.netlink import Netlink
 from ..kernel.netns import Sandbox
 from ..model.annotations import PodAnnotations
 from ..model.configuration import Configuration
@@ -23,6 +22,7 @@ from ..sources.gather import annotations_of
 from . import apply, locks
 from .attachments import Attachments, sandbox_of
 from .ipam import delegated_configuration
+from .preparation import Preparation, prepare
 from .records import Record, UnreadableRecord, boot_id
 
 
@@ -48,26 +48,20 @@ def add(call: Call, configuration: Configuration, attachments: Attachments) -> s
         record = _new_record(call, sandbox, request, pod)
         with locks.attachment(configuration.run_dir, record.key):
             _clear_leftovers(record, attachments)
-            with Netlink() as netlink:
-                node = netlink.facts()
-            nic = master.choose(request, node)
-            grants.check(configuration, request, pod, nic.name)
-            forwards = _forwards(request)
-            outcome = _Attempt(
-                call, previous, request, forwards, attachments, sandbox, record, nic, node
-            ).run()
+            prepared = prepare(configuration, request, pod)
+            outcome = _Attempt(call, previous, prepared, attachments, sandbox, record).run()
     attachments.log.info(
         "attached",
         containerID=record.container_id,
         ifname=record.ifname,
         pod=record.pod,
-        master=nic.name,
+        master=prepared.nic.name,
         interface=request.interface,
         addresses=record.addresses,
     )
-    if not nic.carrier:
+    if not prepared.nic.carrier:
         attachments.log.warning(
-            f"NIC {nic.name} has no carrier: nothing could be asked or announced on the LAN",
+            f"NIC {prepared.nic.name} has no carrier: nothing could be asked or announced on the LAN",
             containerID=record.container_id,
         )
     return outcome
@@ -80,23 +74,18 @@ class _Attempt:
         self,
         call: Call,
         previous: dict[str, Any] | None,
-        request: Request,
-        forwards: tuple[Forward, ...],
+        prepared: Preparation,
         attachments: Attachments,
         sandbox: Sandbox,
         record: Record,
-        nic: LinkFact,
-        node: HostFacts,
     ) -> None:
         self._call = call
         self._previous = previous
-        self._request = request
-        self._forwards = forwards
+        self._request = prepared.request
+        self._prepared = prepared
         self._attachments = attachments
         self._sandbox = sandbox
         self._record = record
-        self._nic = nic
-        self._node = node
         self._ipam_result: dict[str, Any] = {}
 
     def run(self) -> str:
@@ -117,7 +106,7 @@ class _Attempt:
             self._attachments.claims.take(
                 self._record.addresses, self._record.container_id, self._record.ifname
             )
-            apply.apply(plan, self._nic.index, self._sandbox)
+            apply.apply(plan, self._prepared.nic.index, self._sandbox)
             self._record.phase = "ready"
             self._attachments.records.save(self._record)
         except BaseException as error:
@@ -127,8 +116,9 @@ class _Attempt:
 
     def _plan(self, addressing: Addressing) -> Plan:
         pod = apply.facts_of(self._sandbox, lambda facts: redirect.settings(self._request, facts))
+        found = self._prepared
         return planning.plan(
-            self._request, addressing, self._forwards, self._nic, self._node, pod, os.urandom
+            self._request, addressing, found.forwards, found.nic, found.node, pod, os.urandom
         )
 
     def _lease(self) -> Addressing:
@@ -183,19 +173,6 @@ def _previous(call: Call) -> dict[str, Any] | None:
     if call.previous is None:
         return None
     return results.to_common(call.previous, results.version_of(call.previous, call.version))
-
-
-def _forwards(request: Request) -> tuple[Forward, ...]:
-    """The destinations with their names resolved; nobody asks a resolver for a pod that has no grant."""
-    if not request.destinations:
-        return ()
-    names = redirect.names(request.destinations)
-    answers: redirect.Answers = {}
-    if names:
-        from ..sources.names import resolve
-
-        answers = resolve(names, request.families)
-    return redirect.forwards(request.destinations, answers, request.families, request.cluster_networks)
 
 
 def _new_record(call: Call, sandbox: Sandbox, request: Request, pod: Pod) -> Record:

@@ -87,6 +87,18 @@ class Records:
         """
         return self._read(self._path(container_id, ifname))
 
+    def peek(self) -> Iterator[tuple[str, Record | None]]:
+        """Every record with its path, None for one that cannot be understood; nothing is moved aside."""
+        for container_id, ifname in self.keys():
+            path = self._path(container_id, ifname)
+            try:
+                with open(path, "rb") as file:
+                    yield path, Record.model_validate_json(file.read())
+            except FileNotFoundError:
+                continue
+            except (OSError, ValidationError):
+                yield path, None
+
     def remove(self, container_id: str, ifname: str) -> None:
         """Remove a record and what a killed write may have left of it."""
         path = self._path(container_id, ifname)

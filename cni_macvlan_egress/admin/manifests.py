@@ -1,0 +1,126 @@
+"""Pods in Kubernetes manifests, and our entry in CNI configuration files, as the admin commands read them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from ..protocol import environment, versions
+from ..protocol.errors import DECODING_FAILURE, INVALID_CONFIGURATION, IO_FAILURE, CniError
+from .launcher import NAME
+
+
+@dataclass(frozen=True, slots=True)
+class PodManifest:
+    """A pod, or the template of one.
+
+    Attributes:
+        title: kind and name, as an admin would say them.
+    """
+
+    title: str
+    namespace: str
+    name: str
+    annotations: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Our object in a conflist.
+
+    Attributes:
+        position: its place among the plugins, from 0; the first one is standalone.
+        configuration: completed with the conflist's name and version, as libcni does.
+    """
+
+    position: int
+    length: int
+    configuration: dict[str, Any]
+
+
+def pods(path: str) -> list[PodManifest]:
+    """Every pod, or template of pods, in a file of YAML or JSON documents.
+
+    Raises:
+        CniError: IO_FAILURE, DECODING_FAILURE.
+    """
+    import yaml
+
+    try:
+        documents = list(yaml.safe_load_all(_read(path)))
+    except yaml.YAMLError as error:
+        raise CniError(DECODING_FAILURE, f"not YAML: {' '.join(str(error).split())}") from None
+    return [found for document in documents for found in _pods_in(document)]
+
+
+def entries(path: str) -> list[Entry]:
+    """Our entries in a .conflist, or the one in a .conf.
+
+    Raises:
+        CniError: IO_FAILURE, DECODING_FAILURE, INVALID_CONFIGURATION.
+    """
+    try:
+        conflist = json.loads(_read(path))
+    except ValueError as error:
+        raise CniError(DECODING_FAILURE, f"not JSON: {error}") from None
+    if not isinstance(conflist, dict):
+        raise CniError(DECODING_FAILURE, "not a JSON object")
+    versions.check(conflist.get("cniVersion"), "ADD")
+    if not environment.is_identifier(str(conflist.get("name", ""))):
+        raise CniError(
+            INVALID_CONFIGURATION, f"network name {conflist.get('name')!r} is missing or malformed"
+        )
+    plugins = conflist.get("plugins", [conflist])
+    if not isinstance(plugins, list) or not all(isinstance(plugin, dict) for plugin in plugins):
+        raise CniError(INVALID_CONFIGURATION, "plugins: a list of objects is expected")
+    given = {key: conflist[key] for key in ("cniVersion", "name") if key in conflist}
+    return [
+        Entry(position, len(plugins), {**plugin, **given})
+        for position, plugin in enumerate(plugins)
+        if plugin.get("type") == NAME
+    ]
+
+
+def _pods_in(document: Any) -> Iterator[PodManifest]:  # noqa: ANN401
+    if not isinstance(document, dict):
+        return
+    if document.get("kind") == "List":
+        for item in document.get("items") or []:
+            yield from _pods_in(item)
+        return
+    pod = document if document.get("kind") == "Pod" else _template(document)
+    if pod is None:
+        return
+    outer, inner = _object(document, "metadata"), _object(pod, "metadata")
+    title = f"{document.get('kind')} {outer.get('name', '?')}"
+    annotations = inner.get("annotations") or {}
+    if not isinstance(annotations, dict):
+        raise CniError(DECODING_FAILURE, f"{title}: metadata.annotations is not an object")
+    namespace = outer.get("namespace") or "default"
+    yield PodManifest(title, str(namespace), str(outer.get("name", "")), annotations)
+
+
+def _template(document: dict[str, Any]) -> dict[str, Any] | None:
+    spec = document.get("spec")
+    for key in ("jobTemplate", "template"):
+        if isinstance(spec, dict) and isinstance(spec.get(key), dict):
+            if key == "jobTemplate":
+                return _template(spec[key])
+            template: dict[str, Any] = spec[key]
+            return template
+    return None
+
+
+def _object(document: dict[str, Any], key: str) -> dict[str, Any]:
+    value = document.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CniError(IO_FAILURE, f"cannot read it: {error}") from None

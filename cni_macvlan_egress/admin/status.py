@@ -1,0 +1,112 @@
+"""`macvlan-egress status`: the node's attachments, whether they are as they should be, and what passed."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from ..attach.records import Records
+from ..attach.survey import Counter, Found, survey
+from ..decide.plan import Forward
+from ..model.keys import DEFAULT_STATE_DIR
+
+_UNITS = ("B", "kB", "MB", "GB", "TB")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument(
+        "--state-dir", default=DEFAULT_STATE_DIR, metavar="DIR", help="stateDir (default: %(default)s)"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print every attachment; 1 if one is not as it should be."""
+    found, unreadable = survey(Records(arguments.state_dir))
+    if arguments.json:
+        document = {"attachments": [_document(one) for one in found], "unreadable": unreadable}
+        print(json.dumps(document, indent=2))
+    elif not found:
+        print(f"no attachments in {arguments.state_dir}")
+    else:
+        print("\n".join(_table(found)))
+    for path in unreadable:
+        sys.stderr.write(f"macvlan-egress status: {path} cannot be read; the next DEL or GC moves it aside\n")
+    return 0 if not unreadable and all(one.state == "attached" for one in found) else 1
+
+
+def _table(found: Iterable[Found]) -> Iterator[str]:
+    rows = [("POD", "INTERFACE", "NIC", "ADDRESSES", "STATE")]
+    details: list[list[str]] = [[]]
+    for one in found:
+        plan = one.record.plan
+        rows.append(
+            (
+                one.record.pod or one.record.container_id[:12],
+                plan.link.name if plan else "-",
+                plan.link.master if plan else "-",
+                ", ".join(one.record.addresses) or "none",
+                one.state,
+            )
+        )
+        details.append([*(f"! {text}" for text in one.differences), *_traffic_lines(one)])
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row, below in zip(rows, details, strict=True):
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        yield from (f"  {text}" for text in below)
+
+
+def _traffic_lines(found: Found) -> Iterator[str]:
+    if found.record.plan is None or found.lines is None or found.traffic is None:
+        return
+    for forward in found.record.plan.forwards:
+        counter = found.lines.get((forward.line, forward.family))
+        flows = f"{counter.packets} flow{'' if counter.packets == 1 else 's'}" if counter else "no such rule"
+        yield f"{_target(forward)}: {flows}"
+    shown = [f"{name} {_amount(counter)}" for name, counter in found.traffic.items()]
+    yield f"packets: {', '.join(shown)}"
+
+
+def _target(forward: Forward) -> str:
+    resolved = ", ".join(forward.addresses)
+    return forward.text if resolved in forward.text.replace(",", ", ") else f"{forward.text} ({resolved})"
+
+
+def _amount(counter: Counter) -> str:
+    size = float(counter.bytes)
+    unit = next((unit for power, unit in enumerate(_UNITS) if size < 1000 ** (power + 1)), _UNITS[-1])
+    size /= 1000 ** _UNITS.index(unit)
+    return f"{counter.packets}" if not counter.packets else f"{counter.packets} ({size:.3g} {unit})"
+
+
+def _document(found: Found) -> dict[str, Any]:
+    record, plan = found.record, found.record.plan
+    lines = found.lines or {}
+    return {
+        "containerID": record.container_id,
+        "ifname": record.ifname,
+        "network": record.network,
+        "netns": record.netns,
+        "pod": record.pod or None,
+        "state": found.state,
+        "differences": list(found.differences),
+        "addresses": list(record.addresses),
+        "link": plan.link.model_dump() if plan else None,
+        "destinations": [
+            {
+                **forward.model_dump(mode="json"),
+                "flows": lines[forward.line, forward.family].packets
+                if (forward.line, forward.family) in lines
+                else None,
+            }
+            for forward in (plan.forwards if plan else ())
+        ],
+        "packets": {
+            name: {"packets": counter.packets, "bytes": counter.bytes}
+            for name, counter in (found.traffic or {}).items()
+        },
+    }

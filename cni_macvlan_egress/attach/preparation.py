@@ -1,0 +1,53 @@
+"""What an ADD finds out before it changes anything: on which NIC, whether it may, and where names lead."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..decide import grants, master, redirect
+from ..decide.facts import HostFacts, LinkFact
+from ..decide.plan import Forward
+from ..decide.request import Pod, Request
+from ..kernel.netlink import Netlink
+from ..model.configuration import Configuration
+
+
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """A request that may be served.
+
+    Attributes:
+        nic: the NIC to attach to.
+        node: what is on the node.
+        forwards: the destinations with their names resolved.
+    """
+
+    request: Request
+    nic: LinkFact
+    node: HostFacts
+    forwards: tuple[Forward, ...]
+
+
+def prepare(configuration: Configuration, request: Request, pod: Pod) -> Preparation:
+    """Look at the node, check the grants, and only then ask the resolver for anything.
+
+    Raises:
+        CniError: the request cannot be served on this node, or not for this pod.
+    """
+    with Netlink() as netlink:
+        node = netlink.facts()
+    nic = master.choose(request, node)
+    grants.check(configuration, request, pod, nic.name)
+    return Preparation(request, nic, node, _forwards(request))
+
+
+def _forwards(request: Request) -> tuple[Forward, ...]:
+    if not request.destinations:
+        return ()
+    names = redirect.names(request.destinations)
+    answers: redirect.Answers = {}
+    if names:
+        from ..sources.names import resolve
+
+        answers = resolve(names, request.families)
+    return redirect.forwards(request.destinations, answers, request.families, request.cluster_networks)
