@@ -15,14 +15,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ..decide.facts import HostFacts
+from ..kernel.nftables import Nftables
 from ..protocol.errors import DRIFT, IO_FAILURE, KERNEL_REFUSED, CniError
+from . import status
 from .theatre import inventory, picture, tables, traffic
 from .theatre.capture import Capture, Frame
 from .theatre.interruption import Interrupted, Interruption
 from .theatre.namespace import Namespace, index_of
-from .theatre.network import NODE_PORT, OUTSIDE, ROUTER, SOURCE, Network, Pod
+from .theatre.network import NODE_PORT, OUTSIDE, ROUTER, SERVICE, SOURCE, Network, Pod
 from .theatre.report import CutShort, Report
 from .theatre.runtime import Runtime
+
+_INTRUDERS_PATIENCE_SECONDS = 1.0
 
 
 @dataclass
@@ -51,9 +55,14 @@ class Stage:
         """The pod that asks for nothing."""
         return self.network.pods[1]
 
-    def ask(self, sender: Pod, witness: Namespace, address: str, source: str = "") -> str:
+    def ask(self, sender: Pod, witness: Namespace, address: str, by: str = "") -> str:
         """The source address that a witness sees when a pod sends to it."""
-        return traffic.ask(sender.namespace, witness, address, self.interruption, source=source)
+        return traffic.ask(sender.namespace, witness, address, self.interruption, by=by)
+
+    def intrude(self) -> str:
+        """What the router gets to hear that sends to the egress address by itself."""
+        witness, patience = self.egress.namespace, _INTRUDERS_PATIENCE_SECONDS
+        return traffic.ask(self.network.lan, witness, SOURCE, self.interruption, patience=patience)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -155,16 +164,19 @@ def _add(stage: Stage) -> None:
 def _send(stage: Stage) -> None:
     report, network, egress, plain = stage.report, stage.network, stage.egress, stage.plain
     report.say(
-        f"Again they ask by UDP which source address is seen. A socket bound to {SOURCE} uses the LAN; all "
-        "other traffic of the pod goes as it went."
+        f"Again they ask by UDP which source address is seen. Pod plain sends to service {SERVICE}, which stands "
+        f"for pod egress, which sends on to {OUTSIDE}. All that is no destination goes as it went."
     )
-    for what, pod, witness, address, source, expected in (
-        (f"egress, bound: router {ROUTER} sees", egress, network.lan, ROUTER, SOURCE, SOURCE),
-        (f"egress, bound: outside {OUTSIDE} sees", egress, network.outside, OUTSIDE, SOURCE, SOURCE),
-        (f"egress: outside {OUTSIDE} sees", egress, network.outside, OUTSIDE, "", egress.address),
-        (f"plain: outside {OUTSIDE} sees", plain, network.outside, OUTSIDE, "", plain.address),
+    for what, pod, witness, address, by, expected in (
+        (f"plain → {SERVICE} → egress: outside sees", plain, network.outside, OUTSIDE, SERVICE, SOURCE),
+        ("egress itself: outside sees", egress, network.outside, OUTSIDE, "", SOURCE),
+        (f"egress: router {ROUTER} sees", egress, network.lan, ROUTER, "", egress.address),
+        ("plain: outside sees", plain, network.outside, OUTSIDE, "", plain.address),
     ):
-        report.expect(what, expected, stage.ask(pod, witness, address, source))
+        report.expect(what, expected, stage.ask(pod, witness, address, by))
+    heard = stage.intrude()
+    report.expect(f"router → {SOURCE}: the pod answers", "nothing", heard, passed=heard.startswith("nothing"))
+    report.show("", *(f"  {line}" for line in status.table(stage.runtime.survey())))
 
     facts, frames = network.facts(), stage.lan.frames()
     report.show("", "  Seen on the LAN since the ADD:", *tables.packets(report, frames, facts), "")
@@ -204,7 +216,14 @@ def _delete(stage: Stage) -> None:
     report.expect("DEL of pod egress once more", "success", runtime.call("DEL", stage.egress).outcome)
     left = inventory.differences(stage.before, network.facts())
     report.expect("links, addresses, routes, rules left", "nothing", inventory.or_nothing(left))
+    rules = stage.egress.namespace.run(_rules)
+    report.expect("nftables rules left in pod egress", "nothing", rules or "nothing")
     report.expect("state files left", "nothing", inventory.or_nothing(runtime.records()))
+
+
+def _rules() -> str:
+    with Nftables() as nftables:
+        return nftables.listing()
 
 
 SCENES: tuple[tuple[str, Callable[[Stage], None]], ...] = (

@@ -11,6 +11,7 @@ from typing import Any
 from ..attach.records import Records
 from ..attach.survey import Counter, Found, survey
 from ..decide.plan import Forward
+from ..decide.ruleset import PASSED, REFUSED
 from ..model.keys import DEFAULT_STATE_DIR
 
 _UNITS = ("B", "kB", "MB", "GB", "TB")
@@ -33,13 +34,14 @@ def run(arguments: argparse.Namespace) -> int:
     elif not found:
         print(f"no attachments in {arguments.state_dir}")
     else:
-        print("\n".join(_table(found)))
+        print("\n".join(table(found)))
     for path in unreadable:
         sys.stderr.write(f"macvlan-egress status: {path} cannot be read; the next DEL or GC moves it aside\n")
     return 0 if not unreadable and all(one.state == "attached" for one in found) else 1
 
 
-def _table(found: Iterable[Found]) -> Iterator[str]:
+def table(found: Iterable[Found]) -> Iterator[str]:
+    """A line an attachment, with its differences, lines and counters below."""
     rows = [("POD", "INTERFACE", "NIC", "ADDRESSES", "STATE")]
     details: list[list[str]] = [[]]
     for one in found:
@@ -67,8 +69,9 @@ def _traffic_lines(found: Found) -> Iterator[str]:
         counter = found.lines.get((forward.line, forward.family))
         flows = f"{counter.packets} flow{'' if counter.packets == 1 else 's'}" if counter else "no such rule"
         yield f"{_target(forward)}: {flows}"
-    shown = [f"{name} {_amount(counter)}" for name, counter in found.traffic.items()]
-    yield f"packets: {', '.join(shown)}"
+    for label, wanted in (("sent on", PASSED), ("refused", REFUSED)):
+        amounts = [f"{name} {_amount(found.traffic[name])}" for name in wanted if name in found.traffic]
+        yield f"{label}: {', '.join(amounts) or 'no such rules'}"
 
 
 def _target(forward: Forward) -> str:

@@ -15,6 +15,14 @@ from ..protocol.errors import INVALID_CONFIGURATION, CniError
 from .plan import Forward
 
 TABLE = "inet macvlan_egress"
+# Comments of the rules that count what passed and what did not.
+PASSED = _OUT, _BACK = "out", "back"
+REFUSED = _PASSING, _STRAY, _ENTERING, _LEAVING = (
+    "passing",
+    "stray",
+    "entering",
+    "leaving",
+)
 LINE_CHAIN = re.compile(r"line-(\d+)-(ip6?)")
 _COMMENT_MAX = 120  # nft's own limit is 128 bytes
 # nft has no way to escape a quote, and reads a star at the end as a wildcard.
@@ -155,7 +163,7 @@ def _forward(passage: Passage, families: Sequence[int]) -> str:
     inside, outside = _quoted(passage.inside), _quoted(passage.outside)
     lines = [
         "type filter hook forward priority filter; policy drop;",
-        'ct state invalid counter drop comment "belongs to no flow"',
+        f'ct state invalid counter drop comment "{_STRAY}"',
     ]
     if passage.mtus[0] != passage.mtus[1]:
         for family in families:
@@ -164,10 +172,10 @@ def _forward(passage: Passage, families: Sequence[int]) -> str:
                 f"meta nfproto {_FAMILIES[family][1]} tcp flags syn tcp option maxseg size set {size}"
             )
     lines += [
-        f'iifname {inside} oifname {outside} ct status dnat counter accept comment "out"',
+        f'iifname {inside} oifname {outside} ct status dnat counter accept comment "{_OUT}"',
         f"iifname {outside} oifname {inside} ct state established,related ct direction reply counter accept "
-        'comment "back"',
-        'counter comment "refused"',
+        f'comment "{_BACK}"',
+        f'counter comment "{_PASSING}"',
     ]
     return _block("chain forward", lines)
 
@@ -181,7 +189,7 @@ def _input(passage: Passage) -> str:
             "ct state established,related accept",
             # Without these no neighbour, and no switch that snoops, would find the address.
             "icmpv6 type { mld-listener-query, nd-neighbor-solicit, nd-neighbor-advert } accept",
-            'counter drop comment "from the LAN"',
+            f'counter drop comment "{_ENTERING}"',
         ],
     )
 
@@ -202,7 +210,7 @@ def _output(passage: Passage, forwards: Sequence[Forward], families: Sequence[in
     lines += [
         "icmpv6 type { mld-listener-report, mld2-listener-report, nd-neighbor-solicit, nd-neighbor-advert } accept",
         "ip protocol igmp drop",
-        'counter reject with icmpx admin-prohibited comment "no destination"',
+        f'counter reject with icmpx admin-prohibited comment "{_LEAVING}"',
     ]
     return _block("chain output", lines)
 

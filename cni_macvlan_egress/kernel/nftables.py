@@ -75,7 +75,7 @@ class Nftables:
         Raises:
             CniError: KERNEL_REFUSED, with nothing changed.
         """
-        self._run(f"table {TABLE}\ndelete table {TABLE}\n{ruleset}", "install the redirect rules")
+        self.run(f"table {TABLE}\ndelete table {TABLE}\n{ruleset}", "install the redirect rules")
 
     def delete(self) -> None:
         """Remove our table; one that is gone is no error.
@@ -83,7 +83,7 @@ class Nftables:
         Raises:
             CniError: KERNEL_REFUSED.
         """
-        self._run(f"table {TABLE}\ndelete table {TABLE}\n", "remove the redirect rules")
+        self.run(f"table {TABLE}\ndelete table {TABLE}\n", "remove the redirect rules")
 
     def listing(self) -> str:
         """Our table as nft prints it, without counters; empty if there is none.
@@ -91,9 +91,9 @@ class Nftables:
         Raises:
             CniError: KERNEL_REFUSED.
         """
-        if TABLE not in self._run("list tables", "list the tables"):
+        if TABLE not in self.run("list tables", "list the tables"):
             return ""
-        return self._run(f"list table {TABLE}", "list the redirect rules", _OUTPUT_STATELESS)
+        return self.run(f"list table {TABLE}", "list the redirect rules", _OUTPUT_STATELESS)
 
     def objects(self) -> list[dict[str, Any]]:
         """Our table's objects with their counters, as libnftables-json(5) has them; none if there is no table.
@@ -101,13 +101,18 @@ class Nftables:
         Raises:
             CniError: KERNEL_REFUSED.
         """
-        if TABLE not in self._run("list tables", "list the tables"):
+        if TABLE not in self.run("list tables", "list the tables"):
             return []
-        answer = json.loads(self._run(f"list table {TABLE}", "list the redirect rules", _OUTPUT_JSON))
+        answer = json.loads(self.run(f"list table {TABLE}", "list the redirect rules", _OUTPUT_JSON))
         found: list[dict[str, Any]] = answer["nftables"]
         return found
 
-    def _run(self, commands: str, what: str, flags: int = 0) -> str:
+    def run(self, commands: str, what: str, flags: int = 0) -> str:
+        """Run commands as nft -f does, all in one transaction, and return what they print.
+
+        Raises:
+            CniError: KERNEL_REFUSED, saying that it cannot do what was meant.
+        """
         self._library.nft_ctx_output_set_flags(self._context, flags)
         status = self._library.nft_run_cmd_from_buffer(self._context, commands.encode())
         # Both buffers are emptied by being read.

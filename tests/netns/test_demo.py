@@ -84,10 +84,14 @@ def test_demo_shows_the_pod_on_the_lan_and_clears_away(start: Start, host: Names
         stdout, stderr = process.communicate(timeout=TIMEOUT_SECONDS)
     assert (process.returncode, stderr) == (0, ""), stdout + stderr
     assert "✗" not in stdout
-    assert re.search(
-        r"✓ egress, bound: outside 203\.0\.113\.25 sees +192\.168\.12\.99$", stdout, re.MULTILINE
-    )
-    assert re.search(r"✓ plain: outside 203\.0\.113\.25 sees +10\.88\.0\.3$", stdout, re.MULTILINE)
+    for what, seen in (
+        (r"plain → 10\.96\.0\.50 → egress: outside sees", r"192\.168\.12\.99"),
+        (r"egress itself: outside sees", r"192\.168\.12\.99"),
+        (r"plain: outside sees", r"10\.88\.0\.3"),
+        (r"router → 192\.168\.12\.99: the pod answers", r"nothing.*"),
+    ):
+        assert re.search(rf"✓ {what} +{seen}$", stdout, re.MULTILINE)
+    assert re.search(r"4000 udp 203\.0\.113\.25: [1-9]\d* flow", stdout)
     assert "ARP announce 192.168.12.99" in stdout
     assert "\033" not in stdout, "colour without a terminal"
     assert max(len(line) for line in stdout.splitlines()) < WIDTH

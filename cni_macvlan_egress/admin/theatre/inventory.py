@@ -77,7 +77,7 @@ def _route(route: RouteFact) -> str:
 
 
 def _rule(rule: RuleFact) -> str:
-    device = f" oif {rule.oif}" if rule.oif else ""
+    device = f" iif {rule.iif}" if rule.iif else f" oif {rule.oif}" if rule.oif else ""
     suppress = rule.suppress_prefix_length
     suppressed = f" suppress_prefixlength {suppress}" if suppress is not None else ""
     family = " (IPv6)" if rule.family == 6 else ""

@@ -1,7 +1,7 @@
 """The network of the demo: a node with two pods, a LAN, and a host behind the LAN's router.
 
 outside 203.0.113.25 ── router 192.168.12.1 ═╤═ LAN ══
-                                             └─ node eth0 192.168.12.10
+                                             └─ node eth0 192.168.12.10, service 10.96.0.50
                                                 └─ cni0 10.88.0.1 ─┬─ pod egress eth0 10.88.0.2
                                                                    └─ pod plain  eth0 10.88.0.3
 """
@@ -18,10 +18,12 @@ from typing import Any, Self
 
 from ...decide.facts import HostFacts
 from ...kernel.netlink import KernelError
+from ...kernel.nftables import Nftables
 from ...model import keys
 from ...protocol.errors import MASTER_UNUSABLE, CniError
 from .inventory import mac
 from .namespace import Namespace, index_of, plug
+from .traffic import PORT
 
 PREFIX = "macvlan-egress-demo"
 LAN = "192.168.12.0/24"
@@ -34,12 +36,27 @@ _PODS = "10.88.0.0/24"
 _PODS_ROUTER = "10.88.0.1"
 BRIDGE = "br0"  # the LAN's switch, and the router's own interface on it
 NODE_PORT = "node"  # the switch's port that the node is plugged into
+SERVICE = "10.96.0.50"  # what clients of pod egress send to, by a DNS name on a real cluster
 POD_BRIDGE = "cni0"  # the main CNI's bridge on the node
 ANNOTATIONS = {
     keys.ASSIGN: "true",
     f"{keys.PREFIX}source": f"{SOURCE}/24",
     f"{keys.PREFIX}gateway": ROUTER,
+    f"{keys.PREFIX}destination": f"{PORT} udp {OUTSIDE}",
 }
+# What kube-proxy does for a Service with one endpoint.
+_SERVICE_RULES = """\
+table ip macvlan_egress_demo_service {{
+    chain prerouting {{
+        type nat hook prerouting priority dstnat
+        ip daddr {service} udp dport {port} dnat to {pod}
+    }}
+    chain postrouting {{
+        type nat hook postrouting priority srcnat
+        ip daddr {pod} ct status dnat masquerade
+    }}
+}}
+"""
 
 
 @dataclass
@@ -101,6 +118,8 @@ class Network:
         yield
         self._add_pod("plain", "10.88.0.3", {})
         yield
+        self._add_service()
+        yield
 
     @property
     def outside(self) -> Namespace:
@@ -140,6 +159,15 @@ class Network:
 
     def _lay_pod_network(self) -> None:
         _bridge(self.node, POD_BRIDGE, f"{_PODS_ROUTER}/24")
+
+    def _add_service(self) -> None:
+        rules = _SERVICE_RULES.format(service=SERVICE, port=PORT, pod=self.pods[0].address)
+
+        def install() -> None:
+            with Nftables() as nftables:
+                nftables.run(rules, "make a service")
+
+        self.node.run(install)
 
     def _add_pod(self, name: str, address: str, annotations: dict[str, str]) -> None:
         """Do what the main CNI does, and note its result as it would answer."""

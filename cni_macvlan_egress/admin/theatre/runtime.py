@@ -9,6 +9,8 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from ...attach.records import Records
+from ...attach.survey import Found, survey
 from ...model import keys
 from ...protocol.errors import IO_FAILURE, CniError
 from .. import launcher
@@ -54,6 +56,7 @@ class Runtime:
         self._network = network
         self._interruption = interruption
         self._directory = directory
+        self._state_dir = os.path.join(directory, "state")
         self._bin = os.path.join(directory, "bin")
         os.mkdir(self._bin)
         self._executable = launcher.write(self._bin)
@@ -71,10 +74,14 @@ class Runtime:
             pod.result = answer.result
         return answer
 
+    def survey(self) -> list[Found]:
+        """The attachments as the plugin's own `status` finds them."""
+        return self._network.node.run(lambda: survey(Records(self._state_dir))[0])
+
     def records(self) -> list[str]:
         """The plugin's state files."""
         found = []
-        for folder, _, names in os.walk(os.path.join(self._directory, "state")):
+        for folder, _, names in os.walk(self._state_dir):
             found += [os.path.join(folder, name) for name in names]
         return sorted(os.path.relpath(path, self._directory) for path in found)
 
@@ -87,7 +94,7 @@ class Runtime:
             "capabilities": {keys.POD_ANNOTATIONS_CAPABILITY: True},
             "runtimeConfig": {keys.POD_ANNOTATIONS_CAPABILITY: pod.annotations},
             "allow": [{"namespaces": [_KUBERNETES_NAMESPACE]}],
-            "stateDir": os.path.join(self._directory, "state"),
+            "stateDir": self._state_dir,
             "runDir": os.path.join(self._directory, "run"),
             "logFile": os.path.join(self._directory, "macvlan-egress.log"),
         }

@@ -38,7 +38,7 @@ def packets(report: Report, frames: Iterable[Frame], facts: Mapping[str, HostFac
     for (mac, to_mac, text), group in groupby(frames, key=lambda one: (one.mac, one.to_mac, one.text)):
         first, *more = group
         who = f"{names.get(mac, 'other')} → {names.get(to_mac, 'other')}"
-        line = f"  {first.time:6.3f}  {mac}  {who:<13}  {text}{f'  ×{len(more) + 1}' if more else ''}"
+        line = f"  {first.time:6.3f}  {mac}  {who:<13}  {text}{f' ×{len(more) + 1}' if more else ''}"
         lines.append(report.paint(line, "green") if "pod" in who.split() else line)
     return lines
 

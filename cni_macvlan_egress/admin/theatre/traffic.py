@@ -11,36 +11,42 @@ from .interruption import Interruption
 from .namespace import Namespace
 
 PORT = 4000
-_TIMEOUT_SECONDS = 5.0
+PATIENCE_SECONDS = 5.0
 _AGAIN_SECONDS = 0.25
 _QUESTION = b"who am I?"
 
 
 def ask(
-    sender: Namespace, witness: Namespace, address: str, interruption: Interruption, *, source: str = ""
+    sender: Namespace,
+    witness: Namespace,
+    address: str,
+    interruption: Interruption,
+    *,
+    by: str = "",
+    patience: float = PATIENCE_SECONDS,
 ) -> str:
     """Ask a witness who the sender is.
 
     Args:
-        address: the witness's.
-        source: the address to send from; the kernel chooses if there is none.
+        address: the witness's own.
+        by: the address to send to, where another stands for the witness's.
+        patience: seconds to wait for an answer.
 
     Returns:
         The address that the witness saw, as the sender read it in the answer; or what went wrong.
     """
-    deadline = time.monotonic() + _TIMEOUT_SECONDS
+    deadline = time.monotonic() + patience
     with closing(witness.udp()) as server, closing(sender.udp()) as client:
         server.bind((address, PORT))
         try:
-            client.bind((source, 0))
             while time.monotonic() < deadline:
                 interruption.check()
-                client.sendto(_QUESTION, (address, PORT))
+                client.sendto(_QUESTION, (by or address, PORT))
                 if _reply(server) and (answer := _receive(client)):
                     return answer[0].decode()
         except OSError as error:
             return f"nothing ({error.strerror})"
-    return f"nothing (no answer in {_TIMEOUT_SECONDS:.0f} s)"
+    return f"nothing (no answer in {patience:.0f} s)"
 
 
 def _reply(server: socket.socket) -> bool:
