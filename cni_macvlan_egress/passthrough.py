@@ -48,7 +48,7 @@ def previous_result(call: Call) -> str:
 
 def _wants_nothing(call: Call) -> bool:
     order = call.configuration.get("annotations", ["runtime"])
-    if not isinstance(order, list) or not order or "policy" in call.configuration:
+    if not isinstance(order, list) or not order:
         return False
     if order[0] == "runtime" and keys.POD_ANNOTATIONS_CAPABILITY in call.runtime_config:
         annotations = call.runtime_config[keys.POD_ANNOTATIONS_CAPABILITY]

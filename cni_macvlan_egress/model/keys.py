@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 CONFIGURATION = frozenset(
     (
         "master", "mode", "mtu", "ifName", "mac", "ipam", "allow", "conflictDetection", "conflictTimeoutMs",
-        "routes", "clusterNetworks", "policy", "annotations", "kubeconfig", "stateDir", "runDir", "logFile",
+        "routes", "clusterNetworks", "annotations", "kubeconfig", "stateDir", "runDir", "logFile",
         "logLevel",
     )
 )  # fmt: skip
