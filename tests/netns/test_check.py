@@ -44,10 +44,6 @@ DRIFTS = {
     "down": (lambda pod: pod.ip("link set macvlan0 down"), ["macvlan0", "up"]),
     "MTU": (lambda pod: pod.ip("link set macvlan0 mtu 1400"), ["1400", "1500"]),
     "mode": (lambda pod: pod.ip("link set macvlan0 type macvlan mode private"), ["bridge", "private"]),
-    "prefix route gone": (
-        lambda pod: pod.ip(f"route delete 192.168.12.0/24 table {own_table(pod)}"),
-        ["192.168.12.0/24"],
-    ),
     "default route gone": (
         lambda pod: pod.ip(f"route delete default table {own_table(pod)}"),
         ["192.168.12.1"],
