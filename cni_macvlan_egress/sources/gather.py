@@ -60,12 +60,11 @@ def _from_runtime(call: Call) -> Mapping[str, Any] | None:
 def _from_kubernetes(call: Call, kubeconfig: str | None) -> Mapping[str, Any] | None:
     from . import kubernetes
 
+    if call.fetched is not None:
+        return call.fetched
     if not names_a_pod(call) or not kubernetes.configured(kubeconfig):
         return None
-    args = call.environment.args
-    return kubernetes.fetch_annotations(
-        kubeconfig, args["K8S_POD_NAMESPACE"], args["K8S_POD_NAME"], args.get("K8S_POD_UID", "")
-    )
+    return kubernetes.fetch_for(call.environment.args, kubeconfig)
 
 
 def _from_directory(directory: str, call: Call) -> Mapping[str, Any] | None:
