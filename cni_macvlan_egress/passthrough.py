@@ -47,14 +47,35 @@ def previous_result(call: Call) -> str:
 
 
 def _wants_nothing(call: Call) -> bool:
-    order = call.configuration.get("annotations", ["runtime"])
-    if not isinstance(order, list) or not order:
+    """Ask the sources that can be asked cheaply; whatever is not plain is left to the full path."""
+    order = call.configuration.get("annotations", ["runtime", "kubernetes"])
+    if not isinstance(order, list):
         return False
-    if order[0] == "runtime" and keys.POD_ANNOTATIONS_CAPABILITY in call.runtime_config:
-        annotations = call.runtime_config[keys.POD_ANNOTATIONS_CAPABILITY]
-        # null is what a runtime says that knows of no annotation
-        return annotations is None or (isinstance(annotations, dict) and not keys.asks_to_attach(annotations))
-    return not names_a_pod(call) and set(order) <= {"runtime", "kubernetes"}
+    for source in order:
+        if source == "runtime":
+            if keys.POD_ANNOTATIONS_CAPABILITY in call.runtime_config:
+                annotations = call.runtime_config[keys.POD_ANNOTATIONS_CAPABILITY]
+                # null is what a runtime says that knows of no annotation
+                return annotations is None or (
+                    isinstance(annotations, dict) and not keys.asks_to_attach(annotations)
+                )
+        elif source != "kubernetes":
+            return False
+        elif names_a_pod(call):
+            return _the_api_wants_nothing(call)
+    return not names_a_pod(call)
+
+
+def _the_api_wants_nothing(call: Call) -> bool:
+    kubeconfig = call.configuration.get("kubeconfig")
+    if kubeconfig is not None and not (isinstance(kubeconfig, str) and kubeconfig.startswith("/")):
+        return False
+    from .sources import kubernetes
+
+    if not kubernetes.configured(kubeconfig):
+        return False
+    call.fetched = kubernetes.fetch_for(call.environment.args, kubeconfig)
+    return not keys.asks_to_attach(call.fetched)
 
 
 def _recorded(call: Call) -> bool:

@@ -7,6 +7,7 @@ from .errors import DECODING_FAILURE, INVALID_CONFIGURATION, CniError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
     from .environment import Environment
@@ -22,9 +23,10 @@ class Call:
         version: the CNI version asked for.
         network: the network's name.
         previous: prevResult, None where the plugin is the first or only one of its chain.
+        fetched: the annotations that the API server has for the pod, once it has been asked.
     """
 
-    __slots__ = ("document", "environment", "network", "previous", "version")
+    __slots__ = ("document", "environment", "fetched", "network", "previous", "version")
 
     def __init__(self, env: Environment, document: Document) -> None:
         self.environment = env
@@ -40,6 +42,7 @@ class Call:
             )
         self.network = name
         self.previous = self._object("prevResult")
+        self.fetched: Mapping[str, Any] | None = None
 
     @property
     def configuration(self) -> dict[str, Any]:
