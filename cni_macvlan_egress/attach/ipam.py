@@ -10,12 +10,32 @@ from typing import Any
 from ..decide.addressing import Addressing
 from ..model.addresses import parse_host_address, parse_host_interface, parse_network
 from ..protocol import results, wire
-from ..protocol.errors import DECODING_FAILURE, INVALID_ENVIRONMENT, IPAM_FAILED, TRY_AGAIN_LATER, CniError
+from ..protocol.errors import (
+    DECODING_FAILURE,
+    INCOMPATIBLE_VERSION,
+    INVALID_ENVIRONMENT,
+    IPAM_FAILED,
+    TRY_AGAIN_LATER,
+    UNKNOWN_CONTAINER,
+    CniError,
+)
 
 # In a chain the main CNI may use the same IPAM plugin for the same container and interface name. Under a network
 # name of their own our leases are neither released nor collected together with those.
 _CHAIN_SUFFIX = ".macvlan-egress"
 _FORWARDED = ("cniVersion", "name", "type", "ipam", "args", "dns", "runtimeConfig")
+
+
+class IpamError(CniError):
+    """The plugin answered with an error.
+
+    Attributes:
+        answered: its code; None if it did not name one.
+    """
+
+    def __init__(self, answered: object, msg: str, details: str) -> None:
+        super().__init__(TRY_AGAIN_LATER if answered == TRY_AGAIN_LATER else IPAM_FAILED, msg, details)
+        self.answered = answered
 
 
 class Delegate:
@@ -49,7 +69,14 @@ class Delegate:
         Raises:
             CniError: IPAM_FAILED or TRY_AGAIN_LATER.
         """
-        result = results.to_common(self._call("ADD"), version)
+        answer = self._call("ADD")
+        try:
+            result = results.to_common(answer, version)
+        except CniError as error:
+            what = error.msg.removeprefix("prevResult: ")
+            raise CniError(
+                IPAM_FAILED, f"IPAM plugin {self._type!r} gave an unusable result: {what}"
+            ) from None
         try:
             sources = tuple(parse_host_interface(ip["address"]) for ip in result.get("ips") or [])
             gateways = tuple(
@@ -68,8 +95,12 @@ class Delegate:
         return Addressing(sources, gateways, routes), result
 
     def delete(self) -> None:
-        """Give the addresses back."""
-        self._call("DEL")
+        """Give the addresses back; a plugin that does not speak the configuration's version has never given any."""
+        try:
+            self._call("DEL")
+        except IpamError as error:
+            if error.answered != INCOMPATIBLE_VERSION:
+                raise
 
     def check(self) -> None:
         """Let the plugin check its lease."""
@@ -78,14 +109,30 @@ class Delegate:
     def collect(self, valid: object) -> None:
         """Let the plugin drop the leases of attachments that are gone."""
         self.configuration["cni.dev/valid-attachments"] = valid
-        self._call("GC")
+        self._call_if_known("GC")
 
     def status(self) -> None:
-        """Ask whether it could serve; plugins older than the verb are taken to be able to."""
+        """Ask whether it could serve; plugins older than the verb can if they speak the version.
+
+        Raises:
+            CniError: IPAM_FAILED or TRY_AGAIN_LATER.
+        """
+        version = self.configuration.get("cniVersion")
+        spoken = self._call("VERSION").get("supportedVersions")
+        if isinstance(spoken, list) and version not in spoken:
+            raise CniError(
+                IPAM_FAILED,
+                f"IPAM plugin {self._type!r} does not speak CNI {version}, only {', '.join(map(str, spoken))}; set "
+                "'cniVersion' to one that both know",
+            )
+        self._call_if_known("STATUS")
+
+    def _call_if_known(self, verb: str) -> None:
+        """Call a verb that plugins older than it answer with an error about their environment."""
         try:
-            self._call("STATUS")
-        except CniError as error:
-            if f"code {INVALID_ENVIRONMENT}:" not in error.details:
+            self._call(verb)
+        except IpamError as error:
+            if error.answered not in (INVALID_ENVIRONMENT, UNKNOWN_CONTAINER):
                 raise
 
     def _call(self, verb: str) -> dict[str, Any]:
@@ -103,10 +150,8 @@ class Delegate:
             words = f"code {code}: {answer.get('msg', '')} {answer.get('details') or ''}".strip()
             if not answer:
                 words = f"exit status {done.returncode}: {done.stderr.decode(errors='replace').strip()[:500]}"
-            raise CniError(
-                TRY_AGAIN_LATER if code == TRY_AGAIN_LATER else IPAM_FAILED,
-                f"IPAM plugin {self._type!r} failed on {verb}: {answer.get('msg') or words}",
-                words,
+            raise IpamError(
+                code, f"IPAM plugin {self._type!r} failed on {verb}: {answer.get('msg') or words}", words
             )
         return answer
 

@@ -101,3 +101,27 @@ def test_misbehaving_ipam_plugin_fails_the_add_and_leaves_nothing(
         assert answer.json["code"] in (IPAM_FAILED, 6)
         for word in words:
             assert word in answer.json["msg"] + answer.json.get("details", ""), answer
+
+
+# -- Debian's host-local speaks no version after 1.0.0
+
+
+def older(node: Node) -> dict[str, Any]:
+    ranges = [[{"subnet": "192.168.12.0/24", "rangeStart": "192.168.12.200"}]]
+    return {"type": "host-local", "ranges": ranges, "dataDir": f"{node.directory}/leases"}
+
+
+def test_add_by_a_plugin_that_does_not_speak_the_version_leaves_nothing(node: Node) -> None:
+    pod = node.pod()
+    with unchanged(pod, node):
+        attach(node, pod, older(node)).refused(IPAM_FAILED, "host-local", "version")
+    node.send("DEL", node.standalone(pod, conf={"ipam": older(node)})).ok()
+    assert not os.path.exists(node.record(pod, "net1"))
+
+
+def test_status_says_that_the_plugin_does_not_speak_the_version(node: Node) -> None:
+    node.status({"name": "lan", "ipam": older(node)}).refused(50, "host-local", "1.1.0", "1.0.0")
+
+
+def test_gc_bears_with_a_plugin_that_does_not_know_it(node: Node) -> None:
+    node.gc(conf={"name": "lan", "ipam": older(node)}).ok()
