@@ -42,6 +42,7 @@ def add(call: Call, configuration: Configuration, attachments: Attachments) -> s
         annotations,
         ifname=call.environment.ifname,
         chained=call.chained,
+        args=call.environment.args,
     )
     pod = Pod(*(call.environment.args.get(f"K8S_POD_{part}", "") for part in ("NAMESPACE", "NAME", "UID")))
     with Sandbox(call.environment.netns, allow_own=call.environment.netns_override) as sandbox:

@@ -78,16 +78,21 @@ def merge(
     *,
     ifname: str,
     chained: bool,
+    args: Mapping[str, str] | None = None,
 ) -> Request:
     """Merge the three, in rising order of precedence.
 
+    Args:
+        args: CNI_ARGS, of which IP and MAC stand in for what runtimeConfig does not say (podman).
+
     Raises:
-        CniError: INVALID_CONFIGURATION for a bad value in runtimeConfig.
+        CniError: INVALID_CONFIGURATION for a bad value in runtimeConfig or CNI_ARGS.
     """
+    asked = {} if chained else _asked_by_runtime(runtime_config, args or {})
     sources = annotations.sources
     use_ipam = not sources and configuration.ipam is not None
     if not sources and not use_ipam and not chained:
-        sources = _runtime_ips(runtime_config)
+        sources = _runtime_ips(asked)
     named = annotations.master or (configuration.master if configuration.master != "auto" else None)
     return Request(
         standalone=not chained,
@@ -98,7 +103,7 @@ def merge(
         master_annotated=annotations.master is not None,
         mode=annotations.mode or configuration.mode,
         mtu=annotations.mtu if annotations.mtu is not None else configuration.mtu,
-        mac=annotations.mac or _runtime_mac(runtime_config, chained) or configuration.mac,
+        mac=annotations.mac or _runtime_mac(asked) or configuration.mac,
         sources=sources,
         sources_annotated=bool(annotations.sources),
         gateways=annotations.gateways,
@@ -111,8 +116,14 @@ def merge(
     )
 
 
-def _runtime_ips(runtime_config: Mapping[str, Any]) -> tuple[IPInterface, ...]:
-    given = runtime_config.get("ips") or []
+def _asked_by_runtime(runtime_config: Mapping[str, Any], args: Mapping[str, str]) -> Mapping[str, Any]:
+    """Addresses and MAC address for a standalone interface; in a chain they are meant for the main one."""
+    by_args = {"ips": args["IP"].split(",") if args.get("IP") else None, "mac": args.get("MAC")}
+    return {key: runtime_config.get(key) or value for key, value in by_args.items()}
+
+
+def _runtime_ips(asked: Mapping[str, Any]) -> tuple[IPInterface, ...]:
+    given = asked.get("ips") or []
     if not isinstance(given, list):
         raise CniError(
             INVALID_CONFIGURATION, f"runtimeConfig.ips: {show(given)}: a list of addresses is expected"
@@ -126,10 +137,9 @@ def _runtime_ips(runtime_config: Mapping[str, Any]) -> tuple[IPInterface, ...]:
     return tuple(found)
 
 
-def _runtime_mac(runtime_config: Mapping[str, Any], chained: bool) -> str | None:
-    # In a chain the runtime's MAC address is meant for the main interface.
-    given = runtime_config.get("mac")
-    if not given or chained:
+def _runtime_mac(asked: Mapping[str, Any]) -> str | None:
+    given = asked.get("mac")
+    if not given:
         return None
     try:
         return parse_mac(str(given))

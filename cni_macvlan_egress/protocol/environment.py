@@ -21,8 +21,11 @@ REQUIRED: dict[str, tuple[str, ...]] = {
     "VERSION": (),
 }
 KNOWN_ARGS = frozenset(
-    ("IgnoreUnknown", "K8S_POD_NAMESPACE", "K8S_POD_NAME", "K8S_POD_UID", "K8S_POD_INFRA_CONTAINER_ID")
-)
+    (
+        "IgnoreUnknown", "K8S_POD_NAMESPACE", "K8S_POD_NAME", "K8S_POD_UID", "K8S_POD_INFRA_CONTAINER_ID",
+        "IP", "MAC",  # CONVENTIONS.md of the specification, "CNI_ARGS"
+    )
+)  # fmt: skip
 IFNAME_MAX_BYTES = 15  # IFNAMSIZ less the terminating NUL
 # A state file is named by container ID and interface name, and a file name ends at 255 bytes.
 CONTAINER_ID_MAX = 200

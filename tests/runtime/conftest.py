@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
+import shipped
 from lab import Lab
 
 if TYPE_CHECKING:
@@ -15,12 +16,12 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def containerd(lab: Lab) -> Iterator[Containerd]:
-    """A containerd on the lab's node whose pods get `bridge` and then `macvlan-egress`."""
-    _need(containerd="containerd", runc="runc", busybox="busybox-static", ping="iputils-ping")
+def containerd(lab: Lab, request: pytest.FixtureRequest) -> Iterator[Containerd]:
+    """A containerd on the lab's node; its network is the file of conf/ that a test names, or that after bridge."""
+    _need(containerd="containerd", runc="runc", busybox="busybox-static", iptables="iptables")
     from containerd import Containerd
 
-    daemon = Containerd(lab)
+    daemon = Containerd(lab, getattr(request, "param", shipped.BRIDGE))
     try:
         daemon.start()
         yield daemon

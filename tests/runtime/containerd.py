@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import glob
 import hashlib
 import json
 import os
@@ -15,14 +14,14 @@ from collections.abc import Callable
 from typing import Any
 
 import cri
+import shipped
 import traces
-from lab import POD_ANNOTATIONS, Lab
+from lab import Lab
 from lab.node import MINIMAL_PATH
 from sandbox import Sandbox
 
 PAUSE = "docker.io/local/pause:1"
-PODS = "10.88.1.0/24"
-GRANTED = "shop"
+GRANTED, _ = shipped.pod(shipped.EGRESS_POD)
 WAIT_SECONDS = 30
 # oom_score_adj may not be lowered without CAP_SYS_RESOURCE; snapshotter `native` works on any file system.
 _CONFIGURATION = """\
@@ -72,10 +71,15 @@ class Pod(Sandbox):
 
 
 class Containerd:
-    """The daemon; `stop` takes it away with its pods and all their traces."""
+    """The daemon; `stop` takes it away with its pods and all their traces.
 
-    def __init__(self, lab: Lab) -> None:
+    Args:
+        conflist: the file of conf/ that its pods' network is made by.
+    """
+
+    def __init__(self, lab: Lab, conflist: str) -> None:
         self._lab = lab
+        self._conflist = conflist
         self.directory = traces.new_directory()
         self.name = os.path.basename(self.directory)
         self.socket = f"{self.directory}/containerd.sock"
@@ -85,22 +89,20 @@ class Containerd:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        configuration = f"{self.directory}/config.toml"
         os.mkdir(f"{self.directory}/net.d")
         self._write_conflist({})
         places = {"directory": self.directory, "socket": self.socket, "bin_dir": self._lab.bin_dir}
-        traces.write(configuration, _CONFIGURATION.format(pause=PAUSE, **places))
-        with open(self.log_file, "wb") as log:
-            # Not `ip netns exec`: that hides /sys/fs/cgroup.
-            self._process = subprocess.Popen(
-                ["nsenter", f"--net={self._lab.node.path}", "containerd", "-c", configuration],
-                env={"PATH": MINIMAL_PATH},
-                stdout=log,
-                stderr=log,
-            )
-        self._wait("the runtime and its network are ready", lambda: all(self.cri.conditions().values()))
+        traces.write(f"{self.directory}/config.toml", _CONFIGURATION.format(pause=PAUSE, **places))
+        self._launch()
         self._import(_pause_image(self.directory))
         self._wait("the pause image is known", lambda: self.cri.has_image(PAUSE))
+
+    def crash(self) -> None:
+        """Kill the daemon, as a lack of memory does, and start it again; its pods live on meanwhile."""
+        assert self._process, "start has not been called"
+        self._process.kill()
+        self._process.wait()
+        self._launch()
 
     def reconfigure(self, **keys: Any) -> None:
         """Change keys of the plugin's configuration, and wait until containerd has noticed."""
@@ -127,6 +129,10 @@ class Containerd:
         """What the plugin keeps of the pods it serves."""
         return traces.files(f"{self.plugin_dir}/state")
 
+    def locks(self) -> list[str]:
+        """What the plugin's calls keep others waiting for."""
+        return traces.locked(f"{self.plugin_dir}/run")
+
     def leases(self) -> list[str]:
         """The pod addresses that the main plugin has given away."""
         return traces.names(f"{self.directory}/leases/{self.name}/10.*")
@@ -150,31 +156,30 @@ class Containerd:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
-        # Of pods that could not be removed in order: shims have their sockets elsewhere and say where.
-        for path in glob.glob(f"{self.directory}/state/io.containerd.runtime.v2.task/k8s.io/*/address"):
-            traces.unlink(traces.read(path).removeprefix("unix://"))
-        sandboxes = traces.names(f"{self.directory}/state/io.containerd.grpc.v1.cri/sandboxes/*")
-        traces.remove(self.directory, sandboxes)
+        traces.remove(self.directory)
+
+    def _launch(self) -> None:
+        with open(self.log_file, "ab") as log:
+            # Not `ip netns exec`: that hides /sys/fs/cgroup.
+            self._process = subprocess.Popen(
+                [
+                    "nsenter",
+                    f"--net={self._lab.node.path}",
+                    "containerd",
+                    "-c",
+                    f"{self.directory}/config.toml",
+                ],
+                # As systemd would; by the directory, traces.py also knows the plugins that are called.
+                env={"PATH": MINIMAL_PATH, "RUNTIME_DIRECTORY": f"{self.directory}/state"},
+                stdout=log,
+                stderr=log,
+            )
+        self._wait("the runtime and its network are ready", lambda: all(self.cri.conditions().values()))
 
     def _write_conflist(self, keys: dict[str, Any]) -> str:
-        ipam = {
-            "type": "host-local",
-            "subnet": PODS,
-            "dataDir": f"{self.directory}/leases",
-            "routes": [{"dst": "0.0.0.0/0"}],
-        }
-        bridge = {"type": "bridge", "bridge": "cni0", "isGateway": True, "ipMasq": True, "ipam": ipam}
-        egress = {
-            "type": "macvlan-egress",
-            "capabilities": {POD_ANNOTATIONS: True},
-            "allow": [{"namespaces": [GRANTED]}],
-            "stateDir": f"{self.plugin_dir}/state",
-            "runDir": f"{self.plugin_dir}/run",
-            "logFile": f"{self.plugin_dir}/log",
-            **keys,
-        }
-        text = json.dumps({"cniVersion": "1.0.0", "name": self.name, "plugins": [bridge, egress]})
-        path = f"{self.directory}/net.d/10-pods.conflist"
+        conflist = shipped.conflist(self._conflist, self.directory, **keys)
+        text = json.dumps({**conflist, "name": self.name})
+        path = f"{self.directory}/net.d/{self._conflist}"
         traces.write(f"{path}.new", text)
         os.replace(f"{path}.new", path)
         return text

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-_REASON = "talks to containerd with the Python packages grpcio and protobuf"
+_REASON = "needs the Python packages grpcio and protobuf to talk to containerd"
 grpc = pytest.importorskip("grpc", reason=_REASON)
 descriptor_pb2 = pytest.importorskip("google.protobuf.descriptor_pb2", reason=_REASON)
 descriptor_pool = pytest.importorskip("google.protobuf.descriptor_pool", reason=_REASON)

@@ -8,13 +8,14 @@ import shutil
 import subprocess
 from typing import Any
 
+import shipped
 import traces
 from lab import Lab
 from lab.node import MINIMAL_PATH
 from sandbox import Sandbox
 
-NETWORK = "lan"
 BUSYBOX = "/bin/busybox"
+TIMEOUT_SECONDS = 60
 # Limits are not raised, which a restricted host would refuse; runc, since crun refuses hybrid cgroups.
 _CONTAINERS_CONF = """\
 [containers]
@@ -67,10 +68,9 @@ class Podman:
 
     def __init__(self, lab: Lab) -> None:
         self._lab = lab
-        self._containers: list[Container] = []
+        self._network = ""
         self.directory = traces.new_directory()
         self.name = os.path.basename(self.directory)
-        self.state_dir = f"{self.directory}/plugin/state"
         os.mkdir(f"{self.directory}/net.d")
         for name, template in (("containers.conf", _CONTAINERS_CONF), ("storage.conf", _STORAGE_CONF)):
             text = template.format(directory=self.directory, bin_dir=lab.bin_dir)
@@ -78,27 +78,14 @@ class Podman:
         self._root = self._make_root()
 
     def network(self, **keys: Any) -> None:
-        """Define the network; the plugin is the whole of it."""
-        plugin = {
-            "type": "macvlan-egress",
-            "capabilities": {"ips": True, "mac": True},
-            "stateDir": self.state_dir,
-            "runDir": f"{self.directory}/plugin/run",
-            "logFile": f"{self.directory}/plugin/log",
-            **keys,
-        }
-        conflist = {"cniVersion": "1.0.0", "name": NETWORK, "plugins": [plugin]}
-        traces.write(f"{self.directory}/net.d/{NETWORK}.conflist", json.dumps(conflist))
+        """Define the network; the plugin is the whole of it.
 
-    def host_local(self, first: str, last: str, gateway: str) -> dict[str, Any]:
-        """Addresses of the LAN that are this node's to give."""
-        pool = {"subnet": "192.168.12.0/24", "rangeStart": first, "rangeEnd": last, "gateway": gateway}
-        return {
-            "type": "host-local",
-            "ranges": [[pool]],
-            "routes": [{"dst": "0.0.0.0/0"}],
-            "dataDir": f"{self.directory}/leases",
-        }
+        Args:
+            keys: change the configuration that conf/ ships.
+        """
+        conflist = shipped.conflist(shipped.STANDALONE, self.directory, **keys)
+        self._network = str(conflist["name"])
+        traces.write(f"{self.directory}/net.d/{shipped.STANDALONE}", json.dumps(conflist))
 
     def start(self, *options: str) -> Container:
         """Start a container in the network.
@@ -106,10 +93,9 @@ class Podman:
         Raises:
             Failure: with what podman printed.
         """
-        place = ["--network", NETWORK, "--cgroup-parent", f"/{self.name}", *options]
+        place = ["--network", self._network, "--cgroup-parent", f"/{self.name}", *options]
         container_id = self.run("run", "--detach", *place, "--rootfs", self._root, BUSYBOX, "sleep", "1000")
-        self._containers.append(Container(self, container_id.strip()))
-        return self._containers[-1]
+        return Container(self, container_id.strip())
 
     def run(self, *argv: str) -> str:
         """Run podman on the node."""
@@ -121,28 +107,30 @@ class Podman:
         }
         # Not `ip netns exec`: that hides /sys/fs/cgroup.
         command = ["nsenter", f"--net={self._lab.node.path}", "podman", *argv]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        try:
+            done = subprocess.run(
+                command, env=environment, capture_output=True, text=True, check=False, timeout=TIMEOUT_SECONDS
+            )
+        except subprocess.TimeoutExpired:
+            raise Failure(f"{' '.join(argv)}: not ended after {TIMEOUT_SECONDS} s") from None
         if done.returncode:
             raise Failure(f"{' '.join(argv)}: exit status {done.returncode}\n{done.stdout}{done.stderr}")
         return done.stdout
 
     def records(self) -> list[str]:
         """What the plugin keeps of the containers it serves."""
-        return traces.files(self.state_dir)
+        return traces.files(f"{self.directory}/plugin/state")
 
     def leases(self) -> list[str]:
         """The addresses that host-local has given away."""
-        return traces.names(f"{self.directory}/leases/{NETWORK}/192.*")
+        return traces.names(f"{self.directory}/leases/{self._network}/192.*")
 
     def close(self) -> None:
         """Remove everything, whatever state it is in."""
-        container_ids = traces.names(f"{self.directory}/storage/vfs-containers/*")
         try:
             self.run("rm", "--all", "--force", "--time", "0")
         finally:
-            for container in self._containers:
-                subprocess.run(["ip", "netns", "del", container.name], capture_output=True, check=False)
-            traces.remove(self.directory, container_ids)
+            traces.remove(self.directory)
 
     def _make_root(self) -> str:
         """A root file system that needs no image."""

@@ -22,7 +22,3 @@ class Sandbox(Namespace):
 
     def links(self) -> list[str]:
         return sorted(link["ifname"] for link in self.show("link show"))
-
-    def ping(self, address: str, source: str) -> None:
-        """One packet there and back."""
-        self.run("ping", "-c", "1", "-W", "2", "-I", source, address)
