@@ -105,14 +105,19 @@ class _Session:
         status = self.say(wire.encode(body), 1)
         if error.code != INTERNAL:
             sys.stderr.write(f"macvlan-egress: {error.msg}\n")
+        if not self.configuration:
+            return status  # nobody has said yet where the log is
         from . import log
 
+        args = environment.parse_args(self.variables.get("CNI_ARGS", ""), lenient=True)
+        pod = [args[key] for key in ("K8S_POD_NAMESPACE", "K8S_POD_NAME") if key in args]
         log.from_configuration(self.configuration).error(
             error.msg,
             code=error.code,
             details=error.details,
             command=self.variables.get("CNI_COMMAND", ""),
             containerID=self.variables.get("CNI_CONTAINERID", ""),
+            pod="/".join(pod),
             traceback=getattr(error, "traceback", ""),
         )
         return status

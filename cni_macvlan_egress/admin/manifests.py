@@ -46,13 +46,7 @@ def pods(path: str) -> list[PodManifest]:
     Raises:
         CniError: IO_FAILURE, DECODING_FAILURE.
     """
-    import yaml
-
-    try:
-        documents = list(yaml.safe_load_all(_read(path)))
-    except yaml.YAMLError as error:
-        raise CniError(DECODING_FAILURE, f"not YAML: {' '.join(str(error).split())}") from None
-    return [found for document in documents for found in _pods_in(document)]
+    return [found for document in _documents(path) for found in _pods_in(document)]
 
 
 def entries(path: str) -> list[Entry]:
@@ -61,8 +55,26 @@ def entries(path: str) -> list[Entry]:
     Raises:
         CniError: IO_FAILURE, DECODING_FAILURE, INVALID_CONFIGURATION.
     """
+    return _entries_in(_read(path))
+
+
+def networks(path: str) -> list[tuple[str, list[Entry]]]:
+    """Title and our entries of every NetworkAttachmentDefinition in a manifest.
+
+    Raises:
+        CniError: IO_FAILURE, DECODING_FAILURE, INVALID_CONFIGURATION.
+    """
+    found = []
+    for document in _documents(path):
+        if isinstance(document, dict) and document.get("kind") == "NetworkAttachmentDefinition":
+            title = f"NetworkAttachmentDefinition {_object(document, 'metadata').get('name', '?')}"
+            found.append((title, _entries_in(str(_object(document, "spec").get("config", "")))))
+    return found
+
+
+def _entries_in(text: str) -> list[Entry]:
     try:
-        conflist = json.loads(_read(path))
+        conflist = json.loads(text)
     except ValueError as error:
         raise CniError(DECODING_FAILURE, f"not JSON: {error}") from None
     if not isinstance(conflist, dict):
@@ -81,6 +93,15 @@ def entries(path: str) -> list[Entry]:
         for position, plugin in enumerate(plugins)
         if plugin.get("type") == NAME
     ]
+
+
+def _documents(path: str) -> list[Any]:
+    import yaml
+
+    try:
+        return list(yaml.safe_load_all(_read(path)))
+    except yaml.YAMLError as error:
+        raise CniError(DECODING_FAILURE, f"not YAML: {' '.join(str(error).split())}") from None
 
 
 def _pods_in(document: Any) -> Iterator[PodManifest]:  # noqa: ANN401

@@ -11,7 +11,7 @@ from ..model.configuration import Configuration
 from ..model.keys import POD_ANNOTATIONS_CAPABILITY
 from ..protocol.errors import CniError
 from .launcher import NAME
-from .manifests import entries, pods
+from .manifests import entries, networks, pods
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -74,8 +74,13 @@ def _conflist_findings(path: str) -> Iterator[tuple[bool, str]]:
 
 def _manifest_findings(path: str) -> Iterator[tuple[bool, str]]:
     found = pods(path)
-    if not found:
-        yield False, "no pod, and nothing that makes pods, in it"
+    definitions = networks(path)
+    for title, ours in definitions:
+        for entry in ours:
+            Configuration.of(entry.configuration)
+        yield bool(ours), f"{title}: {len(ours) or 'no'} entry of type {NAME!r}"
+    if not found and not definitions:
+        yield False, "no pod, nothing that makes pods, and no network in it"
     for pod in found:
         try:
             wanted = PodAnnotations.of(pod.annotations)

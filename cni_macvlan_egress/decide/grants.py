@@ -31,18 +31,23 @@ def check(configuration: Configuration, request: Request, pod: Pod, master: str)
             f'"allow": [{{"namespaces": ["{pod.namespace or "*"}"]}}]',
         )
     reasons = []
+    nearest = ""
     for number, grant in enumerate(configuration.allow, 1):
         reason = _refusal(grant, request, pod, master)
         if not reason:
             return
         reasons.append(f"grant {number}: {reason}")
-    raise CniError(
-        NOT_ALLOWED, f"no grant in 'allow' covers {who}: {reasons[-1].partition(': ')[2]}", "; ".join(reasons)
-    )
+        if not nearest or _names(grant, pod):
+            nearest = reason
+    raise CniError(NOT_ALLOWED, f"no grant in 'allow' covers {who}: {nearest}", "; ".join(reasons))
+
+
+def _names(grant: Grant, pod: Pod) -> bool:
+    return any(fnmatchcase(pod.namespace, pattern) for pattern in grant.namespaces)
 
 
 def _refusal(grant: Grant, request: Request, pod: Pod, master: str) -> str:
-    if not any(fnmatchcase(pod.namespace, pattern) for pattern in grant.namespaces):
+    if not _names(grant, pod):
         return f"namespace {pod.namespace!r} matches none of {', '.join(grant.namespaces)}"
     if grant.masters is not None and master not in grant.masters:
         return f"NIC {master!r} is none of {', '.join(grant.masters)}"
