@@ -23,7 +23,8 @@ def launch() -> NoReturn:
     status = script()
     for stream in (sys.stdout, sys.stderr):
         try:
-            stream.flush()
+            if stream is not None:  # None: the caller has closed it
+                stream.flush()
         except (OSError, ValueError):
             status = status or 1
     posix._exit(status)
@@ -104,7 +105,7 @@ class _Session:
             body["details"] = error.details
         status = self.say(wire.encode(body), 1)
         if error.code != INTERNAL:
-            sys.stderr.write(f"macvlan-egress: {error.msg}\n")
+            _whisper(f"macvlan-egress: {error.msg}\n")
         if not self.configuration:
             return status  # nobody has said yet where the log is
         from . import log
@@ -127,9 +128,18 @@ class _Session:
         try:
             wire.write_stdout(text + "\n")
         except OSError as error:
-            sys.stderr.write(f"macvlan-egress: cannot write the answer to stdout: {error.strerror}\n")
+            _whisper(f"macvlan-egress: cannot write the answer to stdout: {error.strerror}\n")
             return 1
         return status
+
+
+def _whisper(text: str) -> None:
+    """A word for the runtime's own log; if nobody wants to hear it, the answer on stdout still counts."""
+    try:
+        if sys.stderr is not None:
+            sys.stderr.write(text)
+    except (OSError, ValueError):
+        pass
 
 
 def _internal(error: Exception) -> CniError:

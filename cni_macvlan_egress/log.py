@@ -48,7 +48,7 @@ class Log:
         try:
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
             fd = os.open(self.path, flags, 0o640)
-        except OSError:
+        except (OSError, ValueError):  # ValueError: a NUL byte or a lone surrogate in the path
             return
         try:
             os.write(fd, json.dumps(line, default=str).encode() + b"\n")

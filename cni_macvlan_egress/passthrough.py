@@ -79,7 +79,10 @@ def _the_api_wants_nothing(call: Call) -> bool:
 
 
 def _recorded(call: Call) -> bool:
-    state_dir = paths.directory(call.configuration.get("stateDir"), "stateDir", keys.DEFAULT_STATE_DIR)
+    try:
+        state_dir = paths.directory(call.configuration.get("stateDir"), "stateDir", keys.DEFAULT_STATE_DIR)
+    except CniError:
+        return True  # the full path says what is wrong, or releases in spite of it
     path = paths.record(state_dir, call.environment.container_id, call.environment.ifname)
     # An ADD that was killed while it wrote its record has left the unfinished file alone.
     return any(_may_exist(one) for one in (path, paths.unfinished(path)))
@@ -90,7 +93,7 @@ def _may_exist(path: str) -> bool:
         posix.stat(path)
     except (FileNotFoundError, NotADirectoryError):
         return False
-    except OSError:
+    except (OSError, ValueError):
         return True  # let the full path say what is wrong
     return True
 

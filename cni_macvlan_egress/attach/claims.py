@@ -6,6 +6,7 @@ dangling as soon as the holder is gone.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterable
 
@@ -95,10 +96,13 @@ class Claims:
         )
 
     def _holder(self, address: str) -> tuple[str, str] | None:
+        path = f"{self._directory}/{address}"
         try:
-            name = os.path.basename(os.readlink(f"{self._directory}/{address}"))
-        except FileNotFoundError:
-            return None
+            name = os.path.basename(os.readlink(path))
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.EINVAL):  # nothing there, or no link and so nobody's claim
+                return None
+            raise CniError(IO_FAILURE, f"cannot read {path}: {error.strerror}") from None
         container_id, _, rest = name.partition("@")
         return container_id, rest.removesuffix(".json")
 

@@ -31,7 +31,10 @@ def collect(call: Call, configuration: Configuration, attachments: Attachments) 
             errors.append(error)
     try:
         attachments.claims.release_orphans()
-        attachments.records.remove_unfinished_writes()
+        for container_id, ifname in list(attachments.records.unfinished()):
+            # Under its lock, because the write may be going on.
+            with locks.attachment(configuration.run_dir, attachment_key(container_id, ifname)):
+                attachments.records.remove_unfinished(container_id, ifname)
         if configuration.ipam is not None:
             # GC does not say whether the plugin stands in a chain, so both names under which it leases are given.
             for chained in (True, False):

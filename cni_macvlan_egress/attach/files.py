@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 
 from ..protocol.errors import IO_FAILURE, CniError
 from . import paths
@@ -26,7 +27,7 @@ def write_atomically(path: str, text: str, mode: int = 0o600) -> None:
                 os.fsync(file.fileno())
             os.rename(temporary, path)
         except BaseException:
-            os.unlink(temporary)
+            _discard(temporary)
             raise
         sync_directory(directory)
     except OSError as error:
@@ -66,3 +67,9 @@ def sync_directory(path: str) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def _discard(temporary: str) -> None:
+    """Remove what could not be finished; if that fails too, the first error is the one to be told."""
+    with suppress(OSError):
+        os.unlink(temporary)

@@ -71,19 +71,22 @@ class Delegate:
         """
         answer = self._call("ADD")
         try:
-            result = results.to_common(answer, version)
+            result = results.to_common(answer, results.version_of(answer, version))
         except CniError as error:
-            what = error.msg.removeprefix("prevResult: ")
+            what = error.msg.removeprefix("prevResult: ").replace("prevResult", "it")
             raise CniError(
                 IPAM_FAILED, f"IPAM plugin {self._type!r} gave an unusable result: {what}"
             ) from None
         try:
             sources = tuple(parse_host_interface(ip["address"]) for ip in result.get("ips") or [])
             gateways = tuple(
-                parse_host_address(ip["gateway"]) for ip in result.get("ips") or [] if ip.get("gateway")
+                parse_host_address(str(ip["gateway"])) for ip in result.get("ips") or [] if ip.get("gateway")
             )
             routes = tuple(
-                (parse_network(route["dst"]), parse_host_address(route["gw"]) if route.get("gw") else None)
+                (
+                    parse_network(route["dst"]),
+                    parse_host_address(str(route["gw"])) if route.get("gw") else None,
+                )
                 for route in result.get("routes") or []
             )
         except ValueError as error:
@@ -137,13 +140,18 @@ class Delegate:
 
     def _call(self, verb: str) -> dict[str, Any]:
         environment = {**self._variables, "CNI_COMMAND": verb}
-        done = subprocess.run(
-            [self._executable()],
-            input=wire.encode(self.configuration).encode(),
-            env=environment,
-            capture_output=True,
-            check=False,
-        )
+        try:
+            done = subprocess.run(
+                [self._executable()],
+                input=wire.encode(self.configuration).encode(),
+                env=environment,
+                capture_output=True,
+                check=False,
+            )
+        except OSError as error:
+            raise CniError(
+                IPAM_FAILED, f"IPAM plugin {self._type!r} cannot be executed: {error.strerror}"
+            ) from None
         answer = self._decode(done.stdout)
         if done.returncode != 0:
             code = answer.get("code")

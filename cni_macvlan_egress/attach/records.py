@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import PydanticSerializationError
 
 from ..decide.plan import Plan
 from ..protocol.errors import IO_FAILURE, CniError
@@ -75,8 +76,13 @@ class Records:
         Raises:
             CniError: IO_FAILURE.
         """
+        path = self._path(record.container_id, record.ifname)
+        try:
+            text = record.model_dump_json()
+        except PydanticSerializationError as error:  # a name, path or IPAM key that is no Unicode text
+            raise CniError(IO_FAILURE, f"cannot write {path}: {error}") from None
         files.make_directory(self._directory)
-        files.write_atomically(self._path(record.container_id, record.ifname), record.model_dump_json())
+        files.write_atomically(path, text)
 
     def load(self, container_id: str, ifname: str) -> Record | None:
         """Read a record, None if there is none.
@@ -107,36 +113,43 @@ class Records:
 
     def keys(self) -> Iterator[tuple[str, str]]:
         """Container ID and interface name of every record."""
-        try:
-            names = os.listdir(self._directory)
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            raise CniError(IO_FAILURE, f"cannot list {self._directory}: {error.strerror}") from None
-        for name in sorted(names):
+        for name in self._names():
             container_id, at, rest = name.partition("@")
             if at and rest.endswith(".json") and not name.startswith("."):
                 yield container_id, rest.removesuffix(".json")
 
-    def remove_unfinished_writes(self) -> None:
-        """Remove what writes that were killed have left."""
-        for name in os.listdir(self._directory) if os.path.isdir(self._directory) else []:
-            if name.startswith(".") and name.endswith(".tmp"):
-                files.remove(f"{self._directory}/{name}")
+    def unfinished(self) -> Iterator[tuple[str, str]]:
+        """Container ID and interface name of every write that was killed, or is going on."""
+        for name in self._names():
+            container_id, at, rest = name.removeprefix(".").partition("@")
+            if at and name.startswith(".") and rest.endswith(".json.tmp"):
+                yield container_id, rest.removesuffix(".json.tmp")
+
+    def remove_unfinished(self, container_id: str, ifname: str) -> None:
+        """Remove what a write that was killed has left; the attachment's lock is to be held."""
+        files.remove(paths.unfinished(self._path(container_id, ifname)))
+
+    def _names(self) -> list[str]:
+        try:
+            return sorted(os.listdir(self._directory))
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise CniError(IO_FAILURE, f"cannot list {self._directory}: {error.strerror}") from None
 
     def _path(self, container_id: str, ifname: str) -> str:
         return paths.record(self.state_dir, container_id, ifname)
 
     def _read(self, path: str) -> Record | None:
         try:
-            with open(path, encoding="utf-8", errors="surrogateescape") as file:
-                text = file.read()
+            with open(path, "rb") as file:
+                data = file.read()
         except FileNotFoundError:
             return None
         except OSError as error:
             raise CniError(IO_FAILURE, f"cannot read {path}: {error.strerror}") from None
         try:
-            return Record.model_validate_json(text.encode("utf-8", "replace"))
+            return Record.model_validate_json(data)
         except ValidationError as error:
             fault = error.errors(include_url=False)[0]
             reason = f"{'.'.join(map(str, fault['loc'])) or 'JSON'}: {fault['msg']}"

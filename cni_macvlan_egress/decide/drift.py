@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from .facts import HostFacts
+from .facts import AddressFact, HostFacts, RouteFact
 from .plan import Address, Plan, Route
 
 
@@ -36,7 +36,7 @@ def differences(
     ):
         if expected != actual:
             found.append(f"{what} of {link.name}: expected {expected}, found {actual}")
-    found += _addresses(plan.addresses, pod.addresses_of(link.name), link.name)
+    found += _addresses(plan.addresses, pod, link.name)
     found += _routes(plan.routes, pod)
     found += _rules(plan, pod)
     found += [
@@ -71,31 +71,38 @@ def _in_context(listing: str) -> list[str]:
     return found
 
 
-def _addresses(planned: Iterable[Address], present: list[str], interface: str) -> Iterable[str]:
+def _addresses(planned: Iterable[Address], pod: HostFacts, interface: str) -> Iterable[str]:
+    present = [one for one in pod.addresses if one.interface == interface]
     for one in planned:
-        if one.address not in present:
-            shown = ", ".join(present) or "none"
+        if not any(held.address == one.address and not held.duplicate for held in present):
+            shown = ", ".join(map(_shown, present)) or "none"
             yield f"address of {interface}: expected {one.address}, found {shown}"
+
+
+def _shown(held: AddressFact) -> str:
+    return f"{held.address} (found to be a duplicate)" if held.duplicate else held.address
 
 
 def _routes(planned: Iterable[Route], pod: HostFacts) -> Iterable[str]:
     present = {
-        (route.destination, route.interface, route.gateway, route.table): route for route in pod.routes
+        (route.destination, route.interface, route.gateway, route.table, route.source, route.onlink)
+        for route in pod.routes
     }
     for one in planned:
-        if (one.destination, one.interface, one.gateway, one.table) not in present:
+        if (one.destination, one.interface, one.gateway, one.table, one.source, one.onlink) not in present:
             others = [
-                _describe(route.destination, route.interface, route.gateway, route.table)
+                _describe(route)
                 for route in pod.routes
                 if (route.destination, route.table) == (one.destination, one.table)
             ]
-            expected = _describe(one.destination, one.interface, one.gateway, one.table)
-            yield f"route: expected {expected}, found {', '.join(others) or 'none'}"
+            yield f"route: expected {_describe(one)}, found {', '.join(others) or 'none'}"
 
 
-def _describe(destination: str, interface: str, gateway: str | None, table: int) -> str:
-    via = f" via {gateway}" if gateway else ""
-    return f"{destination}{via} dev {interface} table {table}"
+def _describe(route: Route | RouteFact) -> str:
+    via = f" via {route.gateway}" if route.gateway else ""
+    source = f" src {route.source}" if route.source else ""
+    onlink = " onlink" if route.onlink else ""
+    return f"{route.destination}{via} dev {route.interface} table {route.table}{source}{onlink}"
 
 
 def _rules(plan: Plan, pod: HostFacts) -> Iterable[str]:

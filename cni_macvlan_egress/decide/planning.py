@@ -52,7 +52,7 @@ def plan(
         mac=choose_mac(request.mac, addressing.sources, random_bytes, {one.mac for one in node.links}),
     )
     if not addressing.sources:
-        return Plan(link=link, routes=tuple(_kept_on_main(request, master, node, pod)))
+        return Plan(link=link, routes=_once(_kept_on_main(request, master, node, pod)))
     table = _free_table(pod)
     passage = redirect.passage(request, addressing, link, pod) if forwards else None
     return Plan(
@@ -67,15 +67,29 @@ def plan(
         addresses=tuple(
             Address(address=str(source), prefix_route=request.standalone) for source in addressing.sources
         ),
-        routes=(
-            *_routes(request, addressing, master, node, pod, table),
-            *redirect.routes(forwards, addressing, link.name),
+        routes=_once(
+            (
+                *_routes(request, addressing, master, node, pod, table),
+                *redirect.routes(forwards, addressing, link.name),
+            )
         ),
-        rules=(
-            *_rules(request, addressing, pod, table),
-            *(redirect.rules(passage, FIRST_PRIORITY + 2) if passage else ()),
+        rules=tuple(
+            dict.fromkeys(
+                (
+                    *_rules(request, addressing, pod, table),
+                    *(redirect.rules(passage, FIRST_PRIORITY + 2) if passage else ()),
+                )
+            )
         ),
     )
+
+
+def _once(routes: Iterable[Route]) -> tuple[Route, ...]:
+    """The first route to each destination of a table; the kernel refuses a second one."""
+    first: dict[tuple[str, int], Route] = {}
+    for route in routes:
+        first.setdefault((route.destination, route.table), route)
+    return tuple(first.values())
 
 
 def _check_name_is_free(request: Request, pod: HostFacts) -> None:

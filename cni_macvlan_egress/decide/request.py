@@ -133,7 +133,10 @@ def _runtime_ips(asked: Mapping[str, Any]) -> tuple[IPInterface, ...]:
         try:
             found.append(parse_host_interface(str(text)))
         except ValueError as error:
-            raise CniError(INVALID_CONFIGURATION, f"runtimeConfig.ips: {error}") from None
+            raise CniError(
+                INVALID_CONFIGURATION,
+                f"addresses asked for by the runtime (runtimeConfig.ips or IP in CNI_ARGS): {error}",
+            ) from None
     return tuple(found)
 
 
@@ -144,4 +147,7 @@ def _runtime_mac(asked: Mapping[str, Any]) -> str | None:
     try:
         return parse_mac(str(given))
     except ValueError as error:
-        raise CniError(INVALID_CONFIGURATION, f"runtimeConfig.mac: {show(given)}: {error}") from None
+        raise CniError(
+            INVALID_CONFIGURATION,
+            f"MAC address asked for by the runtime (runtimeConfig.mac or MAC in CNI_ARGS): {show(given)}: {error}",
+        ) from None

@@ -43,6 +43,7 @@ def parse_network(value: object) -> IPNetwork:
         return value
     if not isinstance(value, str):
         raise ValueError("a CIDR like 10.0.0.0/8 is expected")
+    _refuse_zone(value)
     try:
         return ipaddress.ip_network(value.strip())
     except ValueError:

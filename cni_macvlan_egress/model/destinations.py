@@ -177,7 +177,7 @@ def _looks_like_an_address(token: str) -> bool:
 def _name(number: int, token: str) -> str:
     name = token.lower().removesuffix(".")
     labels = name.split(".")
-    if not name.isascii() or len(name) > _NAME_MAX or not all(_LABEL.fullmatch(label) for label in labels):
+    if not token.isascii() or len(name) > _NAME_MAX or not all(_LABEL.fullmatch(label) for label in labels):
         raise DestinationError(
             number,
             token,

@@ -107,12 +107,15 @@ def is_identifier(text: str) -> bool:
 def check_interface_name(name: str, what: str, code: int = INVALID_ENVIRONMENT) -> None:
     """Check a name as the kernel and the specification do: 1-15 bytes, no `/`, `:` or white space."""
     rule = ""
-    if not 1 <= len(name.encode("utf-8", "surrogateescape")) <= IFNAME_MAX_BYTES:
+    octets = name.encode("utf-8", "surrogatepass")
+    if not 1 <= len(octets) <= IFNAME_MAX_BYTES:
         rule = f"an interface name has 1 to {IFNAME_MAX_BYTES} bytes"
     elif name in (".", ".."):
         rule = "an interface name is not . or .."
     elif any(character in "/:" or character.isspace() or not character.isprintable() for character in name):
         rule = "an interface name has no '/', ':', white space or control character"
+    elif b"\xa0" in octets:
+        rule = "an interface name has no byte a0, which is white space to the kernel"
     if rule:
         raise CniError(code, f"{what}: {name!r}: {rule}")
 

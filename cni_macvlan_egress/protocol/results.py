@@ -61,10 +61,7 @@ def to_common(result: Result, version: str) -> Result:
     for key in ("ip4", "ip6"):
         if not (old := result.get(key)):
             continue
-        ip = {"address": old.get("ip")}
-        if old.get("gateway"):
-            ip["gateway"] = old["gateway"]
-        common["ips"].append(ip)
+        common["ips"].append({"address": old["ip"], **_without(old, _no_word_for(old, "ip", "routes"))})
         common["routes"].extend(old.get("routes") or [])
     return common
 
@@ -75,12 +72,12 @@ def from_common(result: Result, version: str) -> Result:
     if not at_least(version, "1.1.0"):
         for key, names in _NEW_IN_1_1.items():
             if key in lowered:
-                lowered[key] = [_without(item, names) for item in lowered[key]]
+                lowered[key] = [_without(item, names) for item in lowered[key] or []]
     if at_least(version, "1.0.0"):
         return lowered
     if at_least(version, "0.3.0"):
         if "ips" in lowered:
-            lowered["ips"] = [{"version": family(ip["address"]), **ip} for ip in lowered["ips"]]
+            lowered["ips"] = [{"version": family(ip["address"]), **ip} for ip in lowered["ips"] or []]
         return lowered
     return _to_first_form(lowered)
 
@@ -103,9 +100,7 @@ def _to_first_form(result: Result) -> Result:
         key = "ip" + family(ip["address"])
         if key in old:
             continue  # 0.2.0 has room for one address a family
-        old[key] = {"ip": ip["address"]}
-        if ip.get("gateway"):
-            old[key]["gateway"] = ip["gateway"]
+        old[key] = {"ip": ip["address"], **_without(ip, _no_word_for(ip, "address", "interface"))}
         routes = [route for route in result.get("routes") or [] if family(route["dst"]) == key[2]]
         if routes:
             old[key]["routes"] = routes
@@ -116,15 +111,28 @@ def _without(item: Result, names: tuple[str, ...]) -> Result:
     return {key: value for key, value in item.items() if key not in names}
 
 
+def _no_word_for(item: Result, *names: str) -> tuple[str, ...]:
+    """The names, and with them a gateway that is there without a word."""
+    return names if item.get("gateway") else (*names, "gateway")
+
+
 def _check_shape(result: Result) -> None:
     for key, needed in (("interfaces", "name"), ("ips", "address"), ("routes", "dst")):
-        items = result.get(key) or []
-        if not isinstance(items, list) or not all(
-            isinstance(item, dict) and isinstance(item.get(needed), str) for item in items
-        ):
-            raise CniError(
-                DECODING_FAILURE, f"prevResult: {key} is not a list of objects that each have {needed!r}"
-            )
+        _check_list(result.get(key), key, needed)
     for key in ("ip4", "ip6"):
-        if result.get(key) is not None and not isinstance(result[key], dict):
-            raise CniError(DECODING_FAILURE, f"prevResult: {key} is not an object")
+        old = result.get(key)
+        if old is None:
+            continue
+        if not isinstance(old, dict) or not isinstance(old.get("ip"), str):
+            raise CniError(DECODING_FAILURE, f"prevResult: {key} is not an object that has 'ip'")
+        _check_list(old.get("routes"), f"{key}.routes", "dst")
+
+
+def _check_list(items: object, key: str, needed: str) -> None:
+    if items is not None and (
+        not isinstance(items, list)
+        or not all(isinstance(item, dict) and isinstance(item.get(needed), str) for item in items)
+    ):
+        raise CniError(
+            DECODING_FAILURE, f"prevResult: {key} is not a list of objects that each have {needed!r}"
+        )

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 # etcd refuses objects over 1.5 MiB, so that a pod's annotations and a chain's result stay well below this.
 MAX_STDIN_BYTES = 8 * 1024 * 1024
 _WHITE_SPACE = " \t\n\r"
+_INFINITE = float("inf")
 
 
 class Document:
@@ -136,13 +137,20 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if number in (_INFINITE, -_INFINITE):
+        raise ValueError(f"{digits[:40]} is more than a number can be")
+    return number
+
+
 class _Settings:
     """What the C scanner wants to know; the names are those of json.JSONDecoder."""
 
     strict = True
     object_hook = None
     object_pairs_hook = None
-    parse_float = float
+    parse_float = staticmethod(_finite)
     parse_int = int
     parse_constant = staticmethod(_refuse_constant)
 
@@ -153,6 +161,6 @@ def _scanner() -> Callable[[str, int], tuple[Any, int]]:
     except ImportError:  # an interpreter without the C accelerator
         from json.decoder import JSONDecoder
 
-        return JSONDecoder(parse_constant=_refuse_constant).scan_once  # type: ignore[no-any-return, attr-defined]
+        return JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite).scan_once  # type: ignore[no-any-return, attr-defined]
     scan: Callable[[str, int], tuple[Any, int]] = make_scanner(_Settings)  # type: ignore[arg-type]
     return scan
