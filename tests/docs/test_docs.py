@@ -98,3 +98,11 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_named_commands_exist(page: Path) -> None:
     for name in re.findall(r"`macvlan-egress ([a-z]+)", page.read_text()):
         assert name in COMMANDS, name
+
+
+def test_comparison_is_backed_by_tests_that_exist() -> None:
+    named = set(re.findall(r"`(test_\w+)`", (DOCS / "comparison.md").read_text()))
+    sources = [path.read_text() for path in (ROOT / "tests").rglob("test_*.py")]
+    existing = {name for text in sources for name in re.findall(r"def (test_\w+)", text)}
+    assert named
+    assert named - existing == set()
