@@ -90,6 +90,10 @@ class _Session:
         quick = passthrough.answer(call)
         if quick is not None:
             return quick
+        import os
+
+        # pydantic would look for plugins in every package that is installed, and run them as root.
+        os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"
         from .attach import verbs
 
         return verbs.answer(call)

@@ -7,6 +7,7 @@ import glob
 import json
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from ..attach import apply
@@ -130,7 +131,7 @@ def _assumed(request: Request, mtu: int, chained: bool) -> HostFacts:
 
 
 def _document(request: Request, plan: Plan) -> Mapping[str, Any]:
-    document = plan.model_dump(mode="json")
+    document = asdict(plan)
     if request.mac == "kernel":
         document["link"]["mac"] = None
     return document

@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from typing import Any
 
 from ..attach.records import Records
@@ -98,10 +99,10 @@ def _document(found: Found) -> dict[str, Any]:
         "state": found.state,
         "differences": list(found.differences),
         "addresses": list(record.addresses),
-        "link": plan.link.model_dump() if plan else None,
+        "link": asdict(plan.link) if plan else None,
         "destinations": [
             {
-                **forward.model_dump(mode="json"),
+                **asdict(forward),
                 "flows": lines[forward.line, forward.family].packets
                 if (forward.line, forward.family) in lines
                 else None,

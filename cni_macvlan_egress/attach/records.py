@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
-from typing import Any, Literal
-
-from pydantic import BaseModel, ConfigDict, ValidationError
-from pydantic_core import PydanticSerializationError
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Literal
 
 from ..decide.plan import Plan
 from ..protocol.errors import IO_FAILURE, CniError
@@ -16,7 +15,8 @@ from . import files, paths
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 
-class Record(BaseModel):
+@dataclass(kw_only=True)
+class Record:
     """What DEL, CHECK and GC need to know of an ADD.
 
     Attributes:
@@ -29,7 +29,7 @@ class Record(BaseModel):
         ipam: the configuration with which the IPAM plugin was called.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     schema_version: Literal[1] = 1
     phase: Literal["adding", "ready"] = "adding"
@@ -78,8 +78,8 @@ class Records:
         """
         path = self._path(record.container_id, record.ifname)
         try:
-            text = record.model_dump_json()
-        except PydanticSerializationError as error:  # a name, path or IPAM key that is no Unicode text
+            text = to_json(record)
+        except UnicodeEncodeError as error:  # a name, path or IPAM key that is no Unicode text
             raise CniError(IO_FAILURE, f"cannot write {path}: {error}") from None
         files.make_directory(self._directory)
         files.write_atomically(path, text)
@@ -99,10 +99,10 @@ class Records:
             path = self._path(container_id, ifname)
             try:
                 with open(path, "rb") as file:
-                    yield path, Record.model_validate_json(file.read())
+                    yield path, from_json(file.read())
             except FileNotFoundError:
                 continue
-            except (OSError, ValidationError):
+            except (OSError, ValueError):
                 yield path, None
 
     def remove(self, container_id: str, ifname: str) -> None:
@@ -149,11 +149,9 @@ class Records:
         except OSError as error:
             raise CniError(IO_FAILURE, f"cannot read {path}: {error.strerror}") from None
         try:
-            return Record.model_validate_json(data)
-        except ValidationError as error:
-            fault = error.errors(include_url=False)[0]
-            reason = f"{'.'.join(map(str, fault['loc'])) or 'JSON'}: {fault['msg']}"
-            raise UnreadableRecord(self._move_aside(path), reason) from None
+            return from_json(data)
+        except ValueError as error:
+            raise UnreadableRecord(self._move_aside(path), str(error)) from None
 
     def _move_aside(self, path: str) -> str:
         files.make_directory(self._aside)
@@ -163,6 +161,32 @@ class Records:
         except OSError as error:
             raise CniError(IO_FAILURE, f"cannot move the unreadable {path} aside: {error.strerror}") from None
         return target
+
+
+def to_json(record: Record) -> str:
+    """The text of a state file.
+
+    Raises:
+        UnicodeEncodeError: something in it is no Unicode text.
+    """
+    text = json.dumps(asdict(record), ensure_ascii=False)
+    text.encode()
+    return text
+
+
+def from_json(data: bytes) -> Record:
+    """The record that a state file holds.
+
+    Raises:
+        ValueError: naming the first thing that cannot be understood.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        return TypeAdapter(Record).validate_json(data)
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        raise ValueError(f"{'.'.join(map(str, fault['loc'])) or 'JSON'}: {fault['msg']}") from None
 
 
 def attachment_key(container_id: str, ifname: str) -> str:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..model.addresses import IPAddress, IPInterface, IPNetwork, parse_host_interface, parse_mac
 from ..model.annotations import PodAnnotations
 from ..model.complaints import show
 from ..model.configuration import Configuration
-from ..model.destinations import Destination
 from ..protocol.errors import INVALID_CONFIGURATION, CniError
+
+if TYPE_CHECKING:
+    from ..model.destinations import Destination
 
 
 @dataclass(frozen=True, slots=True)

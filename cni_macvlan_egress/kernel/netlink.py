@@ -14,13 +14,11 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
-from pyroute2 import IPRoute
-from pyroute2.netlink.exceptions import NetlinkError
-
 from ..decide.facts import MAIN_TABLE, AddressFact, HostFacts, LinkFact, RouteFact, RuleFact
 from ..decide.plan import PROTOCOL, Address, Link, Route, Rule
 from ..protocol.errors import INTERFACE_EXISTS, KERNEL_REFUSED, MASTER_UNUSABLE, CniError
 from . import sysctl
+from .rtnetlink import IPRoute, NetlinkError
 
 _IFF_UP = 0x1
 _IFF_LOOPBACK = 0x8

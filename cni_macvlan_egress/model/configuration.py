@@ -77,6 +77,8 @@ class _Strict(BaseModel):
 class Grant(_Strict):
     """One entry of `allow`: a pod is served if it fits everything that the entry names."""
 
+    model_config = ConfigDict(defer_build=True)  # built as part of Configuration, and never by itself
+
     namespaces: tuple[Glob, ...] = Field(min_length=1, strict=False)
     sources: tuple[Network, ...] | None = Field(default=None, strict=False)
     masters: tuple[InterfaceName, ...] | None = Field(default=None, strict=False)
@@ -86,7 +88,7 @@ class Grant(_Strict):
 class Ipam(BaseModel):
     """The IPAM plugin to delegate to; its own keys are its own business."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True, defer_build=True)
 
     type: Annotated[str, Field(strict=True, min_length=1)]
 

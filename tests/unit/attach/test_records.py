@@ -7,6 +7,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from cni_macvlan_egress.attach.records import Record, Records, UnreadableRecord, attachment_key
+from cni_macvlan_egress.attach.records import Record, Records, UnreadableRecord, attachment_key, to_json
 from cni_macvlan_egress.protocol.errors import IO_FAILURE, CniError
 
 from .. import json_values
@@ -91,7 +92,7 @@ def test_nobody_but_root_can_look_into_it(records: Records) -> None:
 
 # -- what cannot be understood
 
-WHOLE = record().model_dump_json()
+WHOLE = to_json(record())
 
 
 def changed(**fields: Any) -> str:
@@ -111,7 +112,7 @@ UNREADABLE: dict[str, tuple[bytes, str]] = {
     "octet flipped": (WHOLE.replace("/run/netns/pod", "/run/netns/p~d").encode().replace(b"~", b"\xff"), ""),
     "newer schema": (changed(schema_version=2).encode(), "schema_version"),
     "newer field": (changed(policy={}).encode(), "policy"),
-    "newer field of the plan": (changed(plan={**PLAN.model_dump(mode="json"), "later": 1}).encode(), "plan.later"),
+    "newer field of the plan": (changed(plan={**asdict(PLAN), "later": 1}).encode(), "plan.later"),
     "unknown phase": (changed(phase="leaving").encode(), "phase"),
     "no netns": (without("netns").encode(), "netns"),
     "inode that is no number": (changed(netns_inode="x").encode(), "netns_inode"),

@@ -28,7 +28,7 @@ def parsed(annotations: dict[str, str]) -> dict[str, Any]:
     nothing = PodAnnotations()
     return {
         name: ",".join(map(str, value)) if isinstance(value, tuple) else value
-        for name in PodAnnotations.model_fields
+        for name in PodAnnotations.__slots__
         if (value := getattr(found, name)) != getattr(nothing, name)
     }
 
