@@ -57,7 +57,7 @@ def withdraw(plan: Plan, sandbox: Sandbox, *, finished: bool) -> None:
 
     def remove() -> None:
         with Netlink() as netlink:
-            for setting in reversed(plan.sysctls):
+            for setting in plan.sysctls:
                 if setting.before is not None:
                     sysctl.restore(setting.key, setting.before)
             for rule in reversed(plan.rules):

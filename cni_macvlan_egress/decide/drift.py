@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Mapping
 
 from .facts import AddressFact, HostFacts, RouteFact
@@ -51,23 +52,33 @@ def ruleset_differences(expected: str, found: str) -> list[str]:
     """Every line of an nftables table that is missing, and every one that is too much."""
     if not found:
         return ["nftables table: expected the redirect rules, found no such table"]
-    before, now = _in_context(expected), _in_context(found)
-    return [
-        *(f"nftables: expected {line}, found none" for line in before if line not in now),
-        *(f"nftables: expected no such rule, found {line}" for line in now if line not in before),
-    ]
+    wanted, there = _blocks(expected), _blocks(found)
+    differences = []
+    for name in {**wanted, **there}:
+        before, now = wanted.get(name, []), there.get(name, [])
+        if name.partition(" ")[0] != "chain":  # only rules have an order
+            before, now = sorted(before), sorted(now)
+        for line in difflib.ndiff(before, now):
+            if line.startswith("- "):
+                differences.append(f"nftables: expected [{name}] {line[2:]}, found none")
+            elif line.startswith("+ "):
+                differences.append(f"nftables: expected no such thing, found [{name}] {line[2:]}")
+    return differences
 
 
-def _in_context(listing: str) -> list[str]:
-    """The lines of a listing, each with the chain or set that it stands in."""
-    found = []
-    block = ""
+def _blocks(listing: str) -> dict[str, list[str]]:
+    """The lines of a listing by the chain, set or map that they stand in."""
+    found: dict[str, list[str]] = {}
+    name = ""
     for line in listing.splitlines():
         text = line.strip()
-        if text.endswith("{") and not text.startswith("elements"):
-            block = text.removesuffix(" {")
+        if text.endswith(" {"):
+            name = text.removesuffix(" {")
+            found[name] = []
         elif text not in ("", "}"):
-            found.append(f"[{block}] {text.rstrip(',')}")
+            found.setdefault(name, []).append(
+                text.removeprefix("elements = { ").removesuffix(" }").rstrip(",")
+            )
     return found
 
 

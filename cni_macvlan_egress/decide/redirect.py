@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from ..model.addresses import IPAddress, IPNetwork
+from ..model.addresses import IPAddress, IPNetwork, not_a_host
 from ..model.annotations import DESTINATION
-from ..model.destinations import Destination
 from ..protocol.errors import INVALID_ANNOTATION, MASTER_UNUSABLE, TRY_AGAIN_LATER, CniError
 from .addressing import Addressing
 from .facts import MAIN_TABLE, HostFacts
 from .plan import Forward, Link, Route, Rule, Sysctl
 from .request import Request
 from .ruleset import Passage
+
+if TYPE_CHECKING:
+    from ..model.destinations import Destination
 
 Answers = Mapping[str, Sequence[IPAddress]]
 
@@ -108,6 +111,7 @@ def settings(request: Request, pod: HostFacts) -> list[str]:
         f"net/ipv4/conf/{interface}/forwarding",
         f"net/ipv6/conf/{interface}/force_forwarding",
         f"net/ipv6/conf/{interface}/forwarding",
+        "net/ipv6/conf/default/forwarding",
         "net/ipv6/conf/all/forwarding",
     ]
 
@@ -121,10 +125,8 @@ def sysctls(passage: Passage, present: Mapping[str, str]) -> Iterable[Sysctl]:
     inside = f"net/ipv4/conf/{passage.inside}"
     yield from _changed(f"{inside}/forwarding", "1", present)
     yield Sysctl(key=f"net/ipv4/conf/{passage.outside}/forwarding", value="1")
-    if not passage.only_destinations and "1" in (
-        present.get("net/ipv4/conf/all/rp_filter"),
-        present.get(f"{inside}/rp_filter"),
-    ):
+    filters = [present.get(f"net/ipv4/conf/{name}/rp_filter", "0") for name in ("all", passage.inside)]
+    if not passage.only_destinations and max(filters) == "1":  # the kernel takes the larger one
         # By then the packet is on its way to a destination from which no strict way leads back to the client.
         yield from _changed(f"{inside}/rp_filter", "2", present)
     if 6 not in passage.sources:
@@ -134,11 +136,13 @@ def sysctls(passage: Passage, present: Mapping[str, str]) -> Iterable[Sysctl]:
         yield from _changed(forced, "1", present)
         yield Sysctl(key=f"net/ipv6/conf/{passage.outside}/force_forwarding", value="1")
         return
-    # It is a router for all now; either side goes on as the host that it was (router advertisements, redirects).
+    # It is a router for all now; either side, and what comes later, goes on as the host that it was (router
+    # advertisements, redirects). The kernel writes `all` through to the others, so that it comes first both ways.
     yield from _changed("net/ipv6/conf/all/forwarding", "1", present)
-    own = f"net/ipv6/conf/{passage.inside}/forwarding"
-    if own in present:
-        yield Sysctl(key=own, value=present[own], before=present[own])
+    for name in ("default", passage.inside):
+        own = f"net/ipv6/conf/{name}/forwarding"
+        if own in present:
+            yield Sysctl(key=own, value=present[own], before=present[own])
     yield Sysctl(key=f"net/ipv6/conf/{passage.outside}/forwarding", value="0")
 
 
@@ -190,7 +194,11 @@ def _usable(
     cluster_networks: Sequence[IPNetwork],
 ) -> tuple[IPAddress, ...]:
     """What of an answer can be a destination: a name may not lead into the pod or the cluster (DNS rebinding)."""
-    refused = [address for address in answer if _leads_inside(address) or _holder(address, cluster_networks)]
+    refused = [
+        address
+        for address in answer
+        if not_a_host(address) or address.is_link_local or _holder(address, cluster_networks)
+    ]
     usable = [address for address in answer if address not in refused and address.version in families]
     if not usable:
         of = " or ".join(f"IPv{family}" for family in sorted(families))
@@ -200,18 +208,6 @@ def _usable(
             f"annotation {DESTINATION}: line {line.line}: the name {line.name} has no usable {of} address{why}",
         )
     return tuple(usable)
-
-
-def _leads_inside(address: IPAddress) -> bool:
-    mapped = address.version == 6 and address.ipv4_mapped is not None
-    return (
-        mapped
-        or address.is_loopback
-        or address.is_link_local
-        or address.is_multicast
-        or address.is_unspecified
-        or address == ipaddress.IPv4Address("255.255.255.255")
-    )
 
 
 def _holder(address: IPAddress, networks: Sequence[IPNetwork]) -> IPNetwork | None:

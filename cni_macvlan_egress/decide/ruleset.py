@@ -85,13 +85,8 @@ def _maps(family: int, forwards: Sequence[Forward], only_destinations: bool) -> 
         yield _set(f"map lines{family}", "inet_proto . inet_service : verdict", elements)
     if not only_destinations:
         return
-    targets = {
-        f"{address} . {one.protocol} . {_range(_target_ports(one))}"
-        for one in by_port
-        for address in one.addresses
-    }
-    if targets:
-        yield _set(f"set targets{family}", f"{kind} . inet_proto . inet_service", sorted(targets))
+    if by_port:
+        yield _set(f"set targets{family}", f"{kind} . inet_proto . inet_service", _targets(by_port))
     whole = {address for one in forwards if not one.protocol for address in one.addresses}
     if whole:
         yield _set(f"set hosts{family}", kind, sorted(whole))
@@ -100,11 +95,31 @@ def _maps(family: int, forwards: Sequence[Forward], only_destinations: bool) -> 
 def _set(name: str, kind: str, elements: Sequence[str]) -> str:
     lines = [f"type {kind}"]
     if any(_has_range(element) for element in elements):
-        # Ranges that overlap or touch are no error in what a pod may reach.
         lines.append("flags interval")
-        if name.startswith("set"):
-            lines.append("auto-merge")
     return _block(name, [*lines, "elements = { " + ", ".join(elements) + " }"])
+
+
+def _targets(forwards: Sequence[Forward]) -> list[str]:
+    """What the pod may reach; lines may lead to the same ports, but the kernel takes no elements that overlap."""
+    ports: dict[tuple[str, str], list[tuple[int, int]]] = {}
+    for one in forwards:
+        for address in one.addresses:
+            ports.setdefault((address, str(one.protocol)), []).append(_target_ports(one))
+    return [
+        f"{address} . {protocol} . {_range(merged)}"
+        for (address, protocol), ranges in sorted(ports.items())
+        for merged in _merge(ranges)
+    ]
+
+
+def _merge(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    merged: list[tuple[int, int]] = []
+    for first, last in sorted(ranges):
+        if merged and first <= merged[-1][1] + 1:
+            merged[-1] = (merged[-1][0], max(merged[-1][1], last))
+        else:
+            merged.append((first, last))
+    return merged
 
 
 def _has_range(element: str) -> bool:

@@ -71,7 +71,7 @@ def parse_host_interface(text: str) -> IPInterface:
         raise ValueError(
             f"{show(text)} is not an IP address; write it like 192.168.12.99, 192.168.12.99/24 or fd00::99/64"
         ) from None
-    reason = _not_a_host(interface.ip)
+    reason = not_a_host(interface.ip)
     if not reason and interface.ip.is_link_local:
         reason = "is a link-local address, which no firewall beyond the link will ever see"
     network = interface.network
@@ -99,7 +99,7 @@ def parse_host_address(text: str) -> IPAddress:
     except ValueError:
         hint = "leave out the prefix length" if "/" in text else "write it like 192.168.12.1 or fd00::1"
         raise ValueError(f"{show(text)} is not an IP address; {hint}") from None
-    if reason := _not_a_host(address):
+    if reason := not_a_host(address):
         raise ValueError(f"{address} {reason}; a host's address is expected")
     return address
 
@@ -109,7 +109,8 @@ def _refuse_zone(text: str) -> None:
         raise ValueError(f"{show(text)} names a zone; leave out everything from '%' on")
 
 
-def _not_a_host(address: IPAddress) -> str:
+def not_a_host(address: IPAddress) -> str:
+    """Why no other host can have an address; empty if one can."""
     if address.version == 6 and address.ipv4_mapped:
         return "is an IPv4-mapped IPv6 address"
     for kind, is_of_kind in (

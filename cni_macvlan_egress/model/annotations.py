@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Literal, Self, TypeVar, get_args
-
-from pydantic import BaseModel, ConfigDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Self, TypeVar, get_args
 
 from ..protocol.environment import check_interface_name
 from ..protocol.errors import INVALID_ANNOTATION, CniError
@@ -13,7 +12,9 @@ from . import keys
 from .addresses import IPAddress, IPInterface, parse_host_address, parse_host_interface, parse_mac
 from .complaints import show
 from .configuration import MTU_MAX, MTU_MIN, Mode
-from .destinations import Destination, DestinationError, parse
+
+if TYPE_CHECKING:
+    from .destinations import Destination
 
 MTU_MIN_IPV6 = 1280  # RFC 8200, section 5
 DESTINATION = keys.PREFIX + "destination"
@@ -21,7 +22,8 @@ DESTINATION = keys.PREFIX + "destination"
 Parsed = TypeVar("Parsed", IPAddress, IPInterface)
 
 
-class PodAnnotations(BaseModel):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PodAnnotations:
     """What a pod's annotations ask for.
 
     Attributes:
@@ -31,8 +33,6 @@ class PodAnnotations(BaseModel):
         gateways: at most one a family.
         destinations: where traffic that is sent to the pod goes, a line each.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     attach: bool = False
     master: str | None = None
@@ -101,11 +101,14 @@ class PodAnnotations(BaseModel):
         for line in self.destinations:
             where = f"line {line.line}: {show(str(line))}"
             needed = {one.version for one in line.addresses}
-            lacking = sorted(needed - served) if needed else [] if served else [4]
             for what, given in (("source", self.sources), ("gateway", self.gateways)):
-                if lacking and not any(one.version in lacking for one in given):
-                    family = f"IPv{lacking[0]} " if needed else ""
-                    raise _error(DESTINATION, where, f"it needs an {family}address in {keys.PREFIX}{what}")
+                missing = sorted(needed - {one.version for one in given})
+                if missing:
+                    raise _error(
+                        DESTINATION, where, f"it needs an IPv{missing[0]} address in {keys.PREFIX}{what}"
+                    )
+                if not served and not given:
+                    raise _error(DESTINATION, where, f"it needs an address in {keys.PREFIX}{what}")
             if held := own.intersection(line.addresses):
                 raise _error(
                     DESTINATION,
@@ -118,6 +121,8 @@ def _destinations(ours: Mapping[str, str]) -> tuple[Destination, ...]:
     text = ours.get(DESTINATION)
     if text is None:
         return ()
+    from .destinations import DestinationError, parse
+
     try:
         return parse(text)
     except DestinationError as error:
