@@ -7,7 +7,14 @@ from collections.abc import Callable, Iterable, Sequence
 
 from ..model.addresses import IPAddress, IPInterface, IPNetwork
 from ..model.annotations import MTU_MIN_IPV6
-from ..protocol.errors import ADDRESS_HELD, INTERFACE_EXISTS, INVALID_CONFIGURATION, MASTER_UNUSABLE, CniError
+from ..protocol.errors import (
+    ADDRESS_HELD,
+    INTERFACE_EXISTS,
+    INVALID_ANNOTATION,
+    INVALID_CONFIGURATION,
+    MASTER_UNUSABLE,
+    CniError,
+)
 from . import redirect, ruleset
 from .addressing import Addressing
 from .facts import MAIN_TABLE, HostFacts, LinkFact, RouteFact
@@ -49,7 +56,7 @@ def plan(
         master=master.name,
         mode=request.mode,
         mtu=_mtu(request, addressing, master),
-        mac=choose_mac(request.mac, addressing.sources, random_bytes, {one.mac for one in node.links}),
+        mac=_mac(request, addressing, master, node, random_bytes),
     )
     if not addressing.sources:
         return Plan(link=link, routes=_once(_kept_on_main(request, master, node, pod)))
@@ -82,6 +89,25 @@ def plan(
             )
         ),
     )
+
+
+def _mac(
+    request: Request,
+    addressing: Addressing,
+    master: LinkFact,
+    node: HostFacts,
+    random_bytes: Callable[[int], bytes],
+) -> str:
+    if request.mode != "passthru":
+        return choose_mac(request.mac, addressing.sources, random_bytes, {one.mac for one in node.links})
+    # The kernel gives it the NIC's own, whatever is asked for (drivers/net/macvlan.c, macvlan_common_newlink).
+    if request.mac not in ("kernel", master.mac):
+        raise CniError(
+            INVALID_CONFIGURATION,
+            f"mac {request.mac}: in mode passthru the interface has the MAC address of NIC {master.name!r} "
+            f"({master.mac}); leave out 'mac', or choose another mode",
+        )
+    return master.mac
 
 
 def _once(routes: Iterable[Route]) -> tuple[Route, ...]:
@@ -124,7 +150,7 @@ def _mtu(request: Request, addressing: Addressing, master: LinkFact) -> int:
     mtu = request.mtu if request.mtu is not None else master.mtu
     if mtu > master.mtu:
         raise CniError(
-            INVALID_CONFIGURATION,
+            INVALID_ANNOTATION if request.mtu_annotated else INVALID_CONFIGURATION,
             f"mtu {mtu} is more than the {master.mtu} of NIC {master.name!r}; lower 'mtu', or raise the NIC's on "
             "every host of the LAN",
         )

@@ -51,6 +51,7 @@ class Request:
     master_annotated: bool
     mode: str
     mtu: int | None
+    mtu_annotated: bool
     mac: str
     sources: tuple[IPInterface, ...]
     sources_annotated: bool
@@ -105,6 +106,7 @@ def merge(
         master_annotated=annotations.master is not None,
         mode=annotations.mode or configuration.mode,
         mtu=annotations.mtu if annotations.mtu is not None else configuration.mtu,
+        mtu_annotated=annotations.mtu is not None,
         mac=annotations.mac or _runtime_mac(asked) or configuration.mac,
         sources=sources,
         sources_annotated=bool(annotations.sources),
