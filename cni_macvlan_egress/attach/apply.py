@@ -69,8 +69,10 @@ def withdraw(plan: Plan, sandbox: Sandbox, *, finished: bool) -> None:
             if link := _ours(plan, netlink.links(), finished):
                 netlink.delete_link(link.name)
         if plan.ruleset:
-            # Last: nothing is forwarded unguarded, not even for a moment.
-            _remove_ruleset()
+            # Last: nothing is forwarded unguarded, not even for a moment. Where the library has gone since, the table
+            # stays in a namespace that has neither the macvlan nor forwarding any more; the pod can be deleted.
+            with suppress(MissingLibrary):
+                _remove_ruleset()
 
     sandbox.run(remove)
 

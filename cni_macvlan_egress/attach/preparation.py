@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass
 
 from ..decide import grants, master, redirect
@@ -9,7 +10,9 @@ from ..decide.facts import HostFacts, LinkFact
 from ..decide.plan import Forward
 from ..decide.request import Pod, Request
 from ..kernel.netlink import Netlink
+from ..model.annotations import DESTINATION
 from ..model.configuration import Configuration
+from ..protocol.errors import CniError
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +50,16 @@ def _forwards(request: Request) -> tuple[Forward, ...]:
     names = redirect.names(request.destinations)
     answers: redirect.Answers = {}
     if names:
-        from ..sources.names import resolve
+        from ..sources.names import Unresolved, resolve
 
-        answers = resolve(names, request.families)
-    return redirect.forwards(request.destinations, answers, request.families, request.cluster_networks)
+        try:
+            answers = resolve(names, request.families)
+        except Unresolved as error:
+            line = next(one.line for one in request.destinations if one.name == error.name)
+            raise CniError(error.code, f"annotation {DESTINATION}: line {line}: {error.msg}") from None
+    return redirect.forwards(
+        request.destinations,
+        answers,
+        request.families,
+        [*request.cluster_networks, *(ipaddress.ip_network(source.ip) for source in request.sources)],
+    )

@@ -92,5 +92,6 @@ def _counters(
         if line := LINE_CHAIN.fullmatch(rule["chain"]):
             lines[int(line[1]), 6 if line[2] == "ip6" else 4] = seen
         elif comment := rule.get("comment"):
-            traffic[comment] = seen
+            before = traffic.get(comment, Counter(0, 0))
+            traffic[comment] = Counter(before.packets + seen.packets, before.bytes + seen.bytes)
     return lines, traffic

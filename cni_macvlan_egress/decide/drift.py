@@ -55,6 +55,10 @@ def ruleset_differences(expected: str, found: str) -> list[str]:
     wanted, there = _blocks(expected), _blocks(found)
     differences = []
     for name in {**wanted, **there}:
+        if name and name not in wanted:
+            differences.append(f"nftables: expected no {name}, found one")
+        elif name and name not in there:
+            differences.append(f"nftables: expected {name}, found none")
         before, now = wanted.get(name, []), there.get(name, [])
         if name.partition(" ")[0] != "chain":  # only rules have an order
             before, now = sorted(before), sorted(now)

@@ -50,7 +50,7 @@ def plan(
         CniError: what is asked cannot be had on this node or in this pod.
     """
     _check_name_is_free(request, pod)
-    _check_not_the_nodes_own(addressing, node)
+    _check_not_the_nodes_own(addressing, forwards, node)
     link = Link(
         name=request.interface,
         master=master.name,
@@ -129,7 +129,7 @@ def _check_name_is_free(request: Request, pod: HostFacts) -> None:
         )
 
 
-def _check_not_the_nodes_own(addressing: Addressing, node: HostFacts) -> None:
+def _check_not_the_nodes_own(addressing: Addressing, forwards: Sequence[Forward], node: HostFacts) -> None:
     own = {ipaddress.ip_interface(held.address).ip: held.interface for held in node.addresses}
     for source in addressing.sources:
         if source.ip in own:
@@ -144,6 +144,15 @@ def _check_not_the_nodes_own(addressing: Addressing, node: HostFacts) -> None:
                 f"gateway {gateway} is the node itself, on {own[gateway]}: a macvlan cannot reach its parent "
                 "interface; name a router on the LAN",
             )
+
+    for forward in forwards:
+        for address in map(ipaddress.ip_address, forward.addresses):
+            if address in own:
+                raise CniError(
+                    ADDRESS_HELD,
+                    f"destination {address} (line {forward.line}) is the node itself, on {own[address]}: a macvlan "
+                    "cannot reach its parent interface; clients in the cluster reach it directly",
+                )
 
 
 def _mtu(request: Request, addressing: Addressing, master: LinkFact) -> int:
@@ -179,6 +188,9 @@ def _sysctls(request: Request, addressing: Addressing, pod: HostFacts) -> Iterab
         *([] if request.destinations else [("forwarding", 0)]),
     ):
         yield Sysctl(key=f"{ipv4}/{name}", value=str(value))
+    if not request.destinations:
+        # An interface that does not forward takes redirects if either its own setting or that of all says so.
+        yield from redirect.changed(redirect.ALL_ACCEPT_REDIRECTS, "0", pod.settings)
     if not pod.ipv6:
         return
     ipv6 = f"net/ipv6/conf/{interface}"

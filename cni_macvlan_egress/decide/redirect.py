@@ -21,6 +21,7 @@ from .ruleset import Passage
 if TYPE_CHECKING:
     from ..model.destinations import Destination
 
+ALL_ACCEPT_REDIRECTS = "net/ipv4/conf/all/accept_redirects"
 Answers = Mapping[str, Sequence[IPAddress]]
 
 
@@ -33,13 +34,14 @@ def forwards(
     destinations: Sequence[Destination],
     answers: Answers,
     families: Collection[int],
-    cluster_networks: Sequence[IPNetwork],
+    inside: Sequence[IPNetwork],
 ) -> tuple[Forward, ...]:
     """One forward for each line and family.
 
     Args:
         answers: the addresses of every name.
         families: those for which the pod has a source address and a gateway.
+        inside: where no destination may lie: the cluster's networks, and the pod's own source addresses.
 
     Raises:
         CniError: INVALID_ANNOTATION for an address of the cluster itself; TRY_AGAIN_LATER for a name without a
@@ -49,14 +51,14 @@ def forwards(
     for line in destinations:
         addresses = line.addresses
         for address in addresses:
-            if network := _holder(address, cluster_networks):
+            if network := _holder(address, inside):
                 raise CniError(
                     INVALID_ANNOTATION,
                     f"annotation {DESTINATION}: line {line.line}: {address} lies in {network} of 'clusterNetworks', "
                     "which stay on the pod's main interface",
                 )
         if line.name:
-            addresses = _usable(line, answers[line.name], families, cluster_networks)
+            addresses = _usable(line, answers[line.name], families, inside)
         for family in sorted({address.version for address in addresses}):
             of_family = sorted(address for address in addresses if address.version == family)
             found.append(
@@ -103,9 +105,11 @@ def main_interface(request: Request, pod: HostFacts) -> str:
 
 def settings(request: Request, pod: HostFacts) -> list[str]:
     """What of the pod's present settings decides which are to be changed."""
+    if request.bare:
+        return []
     interface = main_interface(request, pod)
     if not request.destinations or not interface:
-        return []
+        return [ALL_ACCEPT_REDIRECTS]
     return [
         *(f"net/ipv4/conf/{name}/rp_filter" for name in ("all", interface)),
         f"net/ipv4/conf/{interface}/forwarding",
@@ -123,22 +127,22 @@ def sysctls(passage: Passage, present: Mapping[str, str]) -> Iterable[Sysctl]:
     which knows force_forwarding (kernel documentation, networking/ip-sysctl).
     """
     inside = f"net/ipv4/conf/{passage.inside}"
-    yield from _changed(f"{inside}/forwarding", "1", present)
+    yield from changed(f"{inside}/forwarding", "1", present)
     yield Sysctl(key=f"net/ipv4/conf/{passage.outside}/forwarding", value="1")
     filters = [present.get(f"net/ipv4/conf/{name}/rp_filter", "0") for name in ("all", passage.inside)]
     if not passage.only_destinations and max(filters) == "1":  # the kernel takes the larger one
         # By then the packet is on its way to a destination from which no strict way leads back to the client.
-        yield from _changed(f"{inside}/rp_filter", "2", present)
+        yield from changed(f"{inside}/rp_filter", "2", present)
     if 6 not in passage.sources:
         return
     forced = f"net/ipv6/conf/{passage.inside}/force_forwarding"
     if forced in present:
-        yield from _changed(forced, "1", present)
+        yield from changed(forced, "1", present)
         yield Sysctl(key=f"net/ipv6/conf/{passage.outside}/force_forwarding", value="1")
         return
     # It is a router for all now; either side, and what comes later, goes on as the host that it was (router
     # advertisements, redirects). The kernel writes `all` through to the others, so that it comes first both ways.
-    yield from _changed("net/ipv6/conf/all/forwarding", "1", present)
+    yield from changed("net/ipv6/conf/all/forwarding", "1", present)
     for name in ("default", passage.inside):
         own = f"net/ipv6/conf/{name}/forwarding"
         if own in present:
@@ -181,7 +185,7 @@ def _default_route_interface(pod: HostFacts) -> str:
     return first.interface if first else ""
 
 
-def _changed(key: str, value: str, present: Mapping[str, str]) -> Iterable[Sysctl]:
+def changed(key: str, value: str, present: Mapping[str, str]) -> Iterable[Sysctl]:
     """A setting of the pod's own that is not so already."""
     if present.get(key, value) != value:
         yield Sysctl(key=key, value=value, before=present[key])
@@ -191,13 +195,13 @@ def _usable(
     line: Destination,
     answer: Sequence[IPAddress],
     families: Collection[int],
-    cluster_networks: Sequence[IPNetwork],
+    inside: Sequence[IPNetwork],
 ) -> tuple[IPAddress, ...]:
     """What of an answer can be a destination: a name may not lead into the pod or the cluster (DNS rebinding)."""
     refused = [
         address
         for address in answer
-        if not_a_host(address) or address.is_link_local or _holder(address, cluster_networks)
+        if not_a_host(address) or address.is_link_local or _holder(address, inside)
     ]
     usable = [address for address in answer if address not in refused and address.version in families]
     if not usable:

@@ -17,7 +17,8 @@ from .plan import Forward
 TABLE = "inet macvlan_egress"
 # Comments of the rules that count what passed and what did not.
 PASSED = _OUT, _BACK = "out", "back"
-REFUSED = _PASSING, _STRAY, _ENTERING, _LEAVING = (
+REFUSED = _ASTRAY, _PASSING, _STRAY, _ENTERING, _LEAVING = (
+    "astray",
     "passing",
     "stray",
     "entering",
@@ -63,6 +64,7 @@ def render(passage: Passage, forwards: Sequence[Forward]) -> str:
         mine = [one for one in forwards if one.family == family]
         blocks += [*_maps(family, mine, passage.only_destinations), *(_line_chain(one) for one in mine)]
     blocks += [
+        _arriving(passage),
         _prerouting(passage, forwards, families),
         _postrouting(passage, families),
         _forward(passage, families),
@@ -150,6 +152,23 @@ def _translation(forward: Forward) -> str:
     return f"{what} to {spread} map {{ {choices} }}"
 
 
+def _arriving(passage: Passage) -> str:
+    """What comes from the LAN for another address than the macvlan's own gets no further (RFC 1122, 3.3.4.2).
+
+    Before connection tracking: otherwise forged packets of a flow of the main interface would pass as part of it.
+    """
+    lines = [
+        "type filter hook prerouting priority raw; policy accept;",
+        f"iifname != {_quoted(passage.outside)} accept",
+    ]
+    if 4 in passage.sources:
+        lines.append(f"ip daddr {passage.sources[4]} accept")
+    if 6 in passage.sources:
+        # Neighbour discovery needs the link-local and multicast ones.
+        lines.append(f"ip6 daddr {{ {passage.sources[6]}, fe80::/10, ff00::/8 }} accept")
+    return _block("chain arriving", [*lines, f'counter drop comment "{_ASTRAY}"'])
+
+
 def _prerouting(passage: Passage, forwards: Sequence[Forward], families: Sequence[int]) -> str:
     lines = [
         "type nat hook prerouting priority dstnat; policy accept;",
@@ -210,9 +229,16 @@ def _input(passage: Passage) -> str:
 
 
 def _output(passage: Passage, forwards: Sequence[Forward], families: Sequence[int]) -> str:
+    outside = _quoted(passage.outside)
     lines = [
         "type filter hook output priority filter; policy accept;",
-        f"oifname != {_quoted(passage.outside)} accept",
+        # A process may choose its interface: nothing leaves under the source address by another one.
+        *(
+            f'oifname != {{ "lo", {outside} }} {_FAMILIES[family][0]} saddr {source} counter reject with icmpx '
+            f'admin-prohibited comment "{_LEAVING}"'
+            for family, source in sorted(passage.sources.items())
+        ),
+        f"oifname != {outside} accept",
         "ct state established,related accept",
     ]
     for family in families:

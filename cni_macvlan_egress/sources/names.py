@@ -1,4 +1,4 @@
-"""DNS names, asked of the node's own resolver (getaddrinfo(3): /etc/hosts, /etc/resolv.conf, nsswitch.conf)."""
+"""DNS names, asked of the node's own resolver (getaddrinfo(3): /etc/resolv.conf, nsswitch.conf)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def resolve(
     """All addresses of every name in the families, sorted; the names are asked for side by side.
 
     Raises:
-        CniError: TRY_AGAIN_LATER for a name that does not exist or is not answered for in time.
+        Unresolved: a name does not exist or is not answered for in time.
     """
     asked = [_Question(name, families) for name in names]
     deadline = time.monotonic() + deadline_seconds
@@ -34,11 +34,26 @@ def resolve(
         for one in group:
             one.join(max(0.0, deadline - time.monotonic()))
             if one.is_alive():
-                raise _failure(one.host, f"the node's resolver gave no answer in {deadline_seconds:g} s")
+                raise Unresolved(one.host, f"the node's resolver gave no answer in {deadline_seconds:g} s")
     for one in asked:
         if one.reason:
-            raise _failure(one.host, one.reason)
+            raise Unresolved(one.host, one.reason)
     return {one.host: one.addresses for one in asked}
+
+
+class Unresolved(CniError):
+    """A name that led nowhere this time.
+
+    Attributes:
+        name: the name.
+    """
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(
+            TRY_AGAIN_LATER,
+            f"{name} cannot be resolved on this node: {reason}; check the name and the node's /etc/resolv.conf",
+        )
+        self.name = name
 
 
 class _Question(threading.Thread):
@@ -59,11 +74,3 @@ class _Question(threading.Thread):
             return
         addresses = {ipaddress.ip_address(str(one[4][0]).partition("%")[0]) for one in found}
         self.addresses = tuple(sorted(addresses, key=lambda address: (address.version, address)))
-
-
-def _failure(name: str, reason: str) -> CniError:
-    return CniError(
-        TRY_AGAIN_LATER,
-        f"destination {name} cannot be resolved on this node: {reason}; check the name and the node's "
-        "/etc/resolv.conf",
-    )
