@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from .traffic import version_of
+from .sockets import version_of
 
 if TYPE_CHECKING:
     from .node import Node
