@@ -1,0 +1,120 @@
+"""The benchmarks run to their end, name every row and leave nothing behind; their speed is nobody's test."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+PLUGIN = Path("/usr/lib/cni/macvlan")
+TIMEOUT_SECONDS = 120
+ROWS = (
+    "python3 -I -S -c pass",
+    "import pyroute2 and pydantic",
+    "unannotated pod: ADD",
+    "unannotated pod: DEL",
+    "annotated pod: ADD, conflictDetection off",
+    "annotated pod: DEL",
+    "annotated pod: ADD, conflictDetection fast",
+    "Go macvlan, static IPAM: ADD",
+    "Go macvlan, static IPAM: DEL",
+    "peer macvlan, static IPAM: ADD",
+    "peer macvlan, static IPAM: DEL",
+    "kernel requests alone: ADD",
+    "kernel requests alone: DEL",
+)
+PEER_ROWS = ROWS[9:11]
+
+pytestmark = [
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root: the benchmarks make network namespaces"),
+    pytest.mark.skipif(
+        not PLUGIN.exists(), reason=f"needs the package containernetworking-plugins: {PLUGIN} is missing"
+    ),
+]
+
+
+def run(*arguments: str, tmp: Path) -> tuple[subprocess.CompletedProcess[str], list[str]]:
+    """Run the benchmarks; also returns the namespaces that this very process left."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks", *arguments],
+        cwd=REPOSITORY,
+        env={**os.environ, "TMPDIR": str(tmp)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+    )
+    try:
+        stdout, stderr = process.communicate(timeout=TIMEOUT_SECONDS)
+    finally:
+        process.terminate()  # it tidies up, unlike one that is killed
+        process.wait()
+    namespaces = [name for name in os.listdir("/run/netns") if f"-bench-{process.pid}-" in name]
+    return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr), namespaces
+
+
+def figures(text: str) -> dict[str, list[float]]:
+    """The table's rows: name, and every figure."""
+    rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")]
+    return {
+        name.strip(): [float(cell) for cell in cells if cell.strip()]
+        for name, *cells in rows
+        if not name.startswith(("process", "-"))
+    }
+
+
+def test_every_row_is_measured(tmp_path: Path) -> None:
+    done, left = run("direct", "--quick", "--peer-macvlan", str(PLUGIN), tmp=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = figures(done.stdout)
+    assert sorted(found) == sorted(ROWS)
+    for name, numbers in found.items():
+        median, p99, cpu, times, *_ = numbers
+        assert 0 < median <= p99, name
+        assert cpu > 0, name
+        assert times > 0, name
+    assert found["Go macvlan, static IPAM: ADD"][4] == found["Go macvlan, static IPAM: DEL"][4] == 1
+    promises = [line for line in done.stdout.splitlines() if "promised" in line]
+    assert len(promises) == 2
+    assert all(line.endswith(("Kept.", "Not kept.")) for line in promises)
+    assert left == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_result_takes_its_place_in_the_document(tmp_path: Path) -> None:
+    document = tmp_path / "benchmarks.md"
+    document.write_text("before\n<!-- direct: begin -->\nold\n<!-- direct: end -->\nafter\n")
+    done, _ = run("direct", "--quick", "--document", str(document), tmp=tmp_path)
+    assert done.returncode == 0, done.stderr
+    text = document.read_text()
+    assert re.fullmatch(r"before\n<!-- direct: begin -->\n.*\n<!-- direct: end -->\nafter\n", text, re.DOTALL)
+    assert sorted(figures(text)) == sorted(set(ROWS) - set(PEER_ROWS))
+    assert "\nold\n" not in text
+    assert str(tmp_path) not in text
+    assert os.uname().nodename not in text.split()
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ('echo \'{"code": 7, "msg": "no such thing"}\'; exit 1', "no such thing"),
+        (f"[ $CNI_COMMAND = DEL ] || exec {PLUGIN}; echo cannot delete >&2; exit 1", "cannot delete"),
+        ("echo '{}'", "an interface net1 was expected"),
+    ],
+    ids=["every verb fails", "DEL fails", "nothing is done"],
+)
+def test_failing_plugin_ends_the_run_and_leaves_nothing(tmp_path: Path, script: str, words: str) -> None:
+    plugin = tmp_path / "broken"
+    plugin.write_text(f"#!/bin/sh\n{script}\n")
+    plugin.chmod(0o755)
+    done, left = run("direct", "--quick", "--peer-macvlan", str(plugin), tmp=tmp_path)
+    assert done.returncode == 1
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert left == []
+    assert list(tmp_path.iterdir()) == [plugin]
