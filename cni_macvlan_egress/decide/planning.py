@@ -188,9 +188,6 @@ def _sysctls(request: Request, addressing: Addressing, pod: HostFacts) -> Iterab
         *([] if request.destinations else [("forwarding", 0)]),
     ):
         yield Sysctl(key=f"{ipv4}/{name}", value=str(value))
-    if not request.destinations:
-        # An interface that does not forward takes redirects if either its own setting or that of all says so.
-        yield from redirect.changed(redirect.ALL_ACCEPT_REDIRECTS, "0", pod.settings)
     if not pod.ipv6:
         return
     ipv6 = f"net/ipv6/conf/{interface}"

@@ -21,7 +21,6 @@ from .ruleset import Passage
 if TYPE_CHECKING:
     from ..model.destinations import Destination
 
-ALL_ACCEPT_REDIRECTS = "net/ipv4/conf/all/accept_redirects"
 Answers = Mapping[str, Sequence[IPAddress]]
 
 
@@ -105,11 +104,9 @@ def main_interface(request: Request, pod: HostFacts) -> str:
 
 def settings(request: Request, pod: HostFacts) -> list[str]:
     """What of the pod's present settings decides which are to be changed."""
-    if request.bare:
-        return []
     interface = main_interface(request, pod)
     if not request.destinations or not interface:
-        return [ALL_ACCEPT_REDIRECTS]
+        return []
     return [
         *(f"net/ipv4/conf/{name}/rp_filter" for name in ("all", interface)),
         f"net/ipv4/conf/{interface}/forwarding",
@@ -127,22 +124,22 @@ def sysctls(passage: Passage, present: Mapping[str, str]) -> Iterable[Sysctl]:
     which knows force_forwarding (kernel documentation, networking/ip-sysctl).
     """
     inside = f"net/ipv4/conf/{passage.inside}"
-    yield from changed(f"{inside}/forwarding", "1", present)
+    yield from _changed(f"{inside}/forwarding", "1", present)
     yield Sysctl(key=f"net/ipv4/conf/{passage.outside}/forwarding", value="1")
     filters = [present.get(f"net/ipv4/conf/{name}/rp_filter", "0") for name in ("all", passage.inside)]
     if not passage.only_destinations and max(filters) == "1":  # the kernel takes the larger one
         # By then the packet is on its way to a destination from which no strict way leads back to the client.
-        yield from changed(f"{inside}/rp_filter", "2", present)
+        yield from _changed(f"{inside}/rp_filter", "2", present)
     if 6 not in passage.sources:
         return
     forced = f"net/ipv6/conf/{passage.inside}/force_forwarding"
     if forced in present:
-        yield from changed(forced, "1", present)
+        yield from _changed(forced, "1", present)
         yield Sysctl(key=f"net/ipv6/conf/{passage.outside}/force_forwarding", value="1")
         return
     # It is a router for all now; either side, and what comes later, goes on as the host that it was (router
     # advertisements, redirects). The kernel writes `all` through to the others, so that it comes first both ways.
-    yield from changed("net/ipv6/conf/all/forwarding", "1", present)
+    yield from _changed("net/ipv6/conf/all/forwarding", "1", present)
     for name in ("default", passage.inside):
         own = f"net/ipv6/conf/{name}/forwarding"
         if own in present:
@@ -185,7 +182,7 @@ def _default_route_interface(pod: HostFacts) -> str:
     return first.interface if first else ""
 
 
-def changed(key: str, value: str, present: Mapping[str, str]) -> Iterable[Sysctl]:
+def _changed(key: str, value: str, present: Mapping[str, str]) -> Iterable[Sysctl]:
     """A setting of the pod's own that is not so already."""
     if present.get(key, value) != value:
         yield Sysctl(key=key, value=value, before=present[key])

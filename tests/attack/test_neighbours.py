@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import closing
 
 import pytest
-from lab import Pod, source
+from lab import Pod
 from lab.attacker import Process, Tap, address_family, redirect, router_advertisement, token, udp
 
 from .guards import Chain, Command, Settings, assert_stopped
@@ -130,20 +130,6 @@ def test_redirect_of_ipv4_changes_nothing(scene: Scene) -> None:
         redirects(scene.pod, scene.tap, SOURCE[4], UDP_PORT),
         Settings(scene.pod, {f"{IPV4}/accept_redirects": 1}),
     )
-
-
-def test_redirect_of_ipv4_changes_nothing_for_a_pod_without_destinations(scene: Scene) -> None:
-    """There the macvlan does not forward, and for a host one of the two settings is enough."""
-    pod = scene.node.pod("bridge")
-    address = "192.168.12.97"
-    scene.node.add(pod, source(f"{address}/24", ROUTER[4])).ok()
-    try:
-        assert_stopped(
-            redirects(pod, scene.tap, address, 9),
-            Settings(pod, {"net/ipv4/conf/all/accept_redirects": 1}),
-        )
-    finally:
-        scene.node.delete(pod).ok()
 
 
 @pytest.mark.parametrize("quoting", [True, False])

@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,11 @@ def test_status_counts_the_flows_of_each_line(node: Node) -> None:
     assert [line["flows"] for line in status(node)["attachments"][0]["destinations"]] == [0, 0]
     for _ in range(3):
         _knock(client, pod)
-    (attachment,) = status(node)["attachments"]
+    deadline = time.monotonic() + 5
+    while True:
+        (attachment,) = status(node)["attachments"]
+        if attachment["packets"]["out"]["packets"] == 3 or time.monotonic() > deadline:
+            break
     assert attachment["state"] == "attached"
     assert [line["flows"] for line in attachment["destinations"]] == [0, 3]
     assert attachment["packets"]["out"]["packets"] == 3
