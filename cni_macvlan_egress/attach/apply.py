@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import time
 from collections.abc import Callable, Iterable
@@ -11,7 +12,7 @@ from dataclasses import replace
 from ..decide.facts import HostFacts, LinkFact
 from ..decide.plan import Plan
 from ..kernel import neighbours, sysctl
-from ..kernel.netlink import Netlink
+from ..kernel.netlink import KernelError, Netlink
 from ..kernel.netns import Sandbox
 from ..kernel.nftables import MissingLibrary, Nftables
 from ..protocol.errors import ADDRESS_CONFLICT, KERNEL_REFUSED, CniError
@@ -121,7 +122,17 @@ def _configure(plan: Plan) -> None:
         for rule in plan.rules:
             netlink.add_rule(rule)
         if plan.addresses:
-            neighbours.announce(name, plan.link.mac, _hosts(plan))
+            _announce(netlink, plan)
+
+
+def _announce(netlink: Netlink, plan: Plan) -> None:
+    try:
+        netlink.announce(plan.link.name, plan.link.mac)
+    except KernelError as error:
+        if error.number not in (errno.EBUSY, errno.EADDRINUSE):
+            raise
+        # Before Linux 5.19 a macvlan's driver is asked again, and may find its own address taken: by itself.
+        neighbours.announce(plan.link.name, plan.link.mac, _hosts(plan))
 
 
 def _install_ruleset(ruleset: str) -> None:

@@ -186,6 +186,8 @@ def _sysctls(request: Request, addressing: Addressing, pod: HostFacts) -> Iterab
         ("send_redirects", 0),
         ("accept_source_route", 0),
         *([] if request.destinations else [("forwarding", 0)]),
+        # The kernel then announces every address when the MAC address is set, and again when a bond fails over.
+        ("arp_notify", 1),
     ):
         yield Sysctl(key=f"{ipv4}/{name}", value=str(value))
     if not pod.ipv6:
@@ -204,6 +206,7 @@ def _sysctls(request: Request, addressing: Addressing, pod: HostFacts) -> Iterab
         ("accept_redirects", 0),
         ("accept_source_route", -1),
         ("forwarding", 0),
+        ("ndisc_notify", 1),
     ):
         yield Sysctl(key=f"{ipv6}/{name}", value=str(value))
 

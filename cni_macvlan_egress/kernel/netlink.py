@@ -9,27 +9,67 @@ from __future__ import annotations
 import errno
 import ipaddress
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from socket import inet_ntop, inet_pton
+from struct import Struct
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from ..decide.facts import MAIN_TABLE, AddressFact, HostFacts, LinkFact, RouteFact, RuleFact
 from ..decide.plan import PROTOCOL, Address, Link, Route, Rule
 from ..protocol.errors import INTERFACE_EXISTS, KERNEL_REFUSED, MASTER_UNUSABLE, CniError
 from . import sysctl
-from .rtnetlink import IPRoute, NetlinkError
+from .messages import (
+    NESTED,
+    NLM_F_CREATE,
+    NLM_F_EXCL,
+    Attributes,
+    NetlinkError,
+    Rtnetlink,
+    attribute,
+    attributes,
+    read_text,
+    read_u32,
+    text,
+    u32,
+)
 
+# linux/rtnetlink.h, if_link.h, if_addr.h, fib_rules.h
+_NEWLINK, _DELLINK, _GETLINK = 16, 17, 18
+_NEWADDR, _GETADDR = 20, 22
+_NEWROUTE, _DELROUTE, _GETROUTE = 24, 25, 26
+_NEWRULE, _DELRULE, _GETRULE = 32, 33, 34
+_LINK = Struct("=BxHiII")  # family, ARPHRD_ number, index, flags, change
+_ADDRESS = Struct("=BBBBi")  # family, prefix length, flags, scope, index
+# family, dst_len, src_len, tos, table, protocol, scope, type, flags; of rules the eighth is the action
+_ROUTE = Struct("=BBBBBBBBI")
+_HOP = Struct("=HBBi")  # length, flags, hops, index
+_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_MASTER = 1, 3, 4, 5, 10
+_IFLA_LINKINFO, _IFLA_NET_NS_FD, _IFLA_EXT_MASK, _IFLA_CARRIER = 18, 28, 29, 33
+_IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_MACVLAN_MODE = 1, 2, 1
+_IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST, _IFA_FLAGS = 1, 2, 4, 8
+_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_PREFSRC, _RTA_MULTIPATH = 1, 4, 5, 6, 7, 9
+_RTA_TABLE, _RTA_VIA = 15, 18
+_FRA_SRC, _FRA_IIFNAME, _FRA_PRIORITY, _FRA_SUPPRESS_PREFIXLEN, _FRA_TABLE = 2, 3, 6, 14, 15
+_FRA_OIFNAME, _FRA_PROTOCOL = 17, 21
+_RTEXT_FILTER_SKIP_STATS = 8
+_MODES = {"private": 1, "vepa": 2, "bridge": 4, "passthru": 8, "source": 16}
+_MODE_NAMES = {number: name for name, number in _MODES.items()}
 _IFF_UP = 0x1
 _IFF_LOOPBACK = 0x8
 _IFA_F_NODAD = 0x02
 _IFA_F_DADFAILED = 0x08
 _IFA_F_TENTATIVE = 0x40
 _IFA_F_NOPREFIXROUTE = 0x200
+_RTM_F_CLONED = 0x200
 _RTN_UNICAST = 1
 _RTNH_F_ONLINK = 4
 _RT_SCOPE_UNIVERSE = 0
 _RT_SCOPE_LINK = 253
+_RT_TABLE_UNSPEC = 0
+_FR_ACT_TO_TBL = 1
 _FAMILIES = {4: 2, 6: 10}  # AF_INET, AF_INET6
 _UNSET = 0xFFFFFFFF
 _GONE = (errno.ENODEV, errno.ENOENT, errno.ESRCH, errno.EADDRNOTAVAIL, errno.ENXIO)
@@ -40,8 +80,8 @@ class Netlink:
 
     def __init__(self) -> None:
         with _asking("open a netlink socket"):
-            # groups=0: only answers, no events; ext_ack: the kernel's own words for a refusal
-            self._route = IPRoute(groups=0, ext_ack=True)
+            self._route = Rtnetlink()
+        self._indexes: dict[str, int] = {}
 
     def close(self) -> None:
         """Close the socket."""
@@ -71,36 +111,41 @@ class Netlink:
 
     def links(self) -> tuple[LinkFact, ...]:
         """Every interface."""
+        body = _LINK.pack(0, 0, 0, 0, 0) + attribute(_IFLA_EXT_MASK, u32(_RTEXT_FILTER_SKIP_STATS))
         with _asking("list the interfaces"):
-            messages = list(self._route.get_links())
-        names = {message["index"]: message.get("ifname") for message in messages}
-        return tuple(_link_fact(message, names) for message in messages)
+            messages = [(one, attributes(one, _LINK.size)) for one in self._route.dump(_GETLINK, body)]
+        names = {_LINK.unpack_from(one)[2]: read_text(found.get(_IFLA_IFNAME)) for one, found in messages}
+        return tuple(_link_fact(one, found, names) for one, found in messages)
 
     def link(self, name: str) -> LinkFact | None:
         """One interface, None if there is none of that name."""
+        body = _LINK.pack(0, 0, 0, 0, 0) + attribute(_IFLA_IFNAME, text(name))
+        body += attribute(_IFLA_EXT_MASK, u32(_RTEXT_FILTER_SKIP_STATS))
         try:
             with _asking(f"look up interface {name}"):
-                found = list(self._route.link("get", ifname=name))
+                (found,) = self._route.request(_GETLINK, body)
         except KernelError as error:
             if error.number in _GONE:
                 return None
             raise
-        return _link_fact(found[0], {}) if found else None
+        return _link_fact(found, attributes(found, _LINK.size), {})
 
     def _addresses(self, names: dict[int, str]) -> tuple[AddressFact, ...]:
         with _asking("list the addresses"):
-            messages = list(self._route.get_addr())
+            messages = self._route.dump(_GETADDR, _ADDRESS.pack(0, 0, 0, 0, 0))
         found = []
         for message in messages:
+            family, length, flags, _, index = _ADDRESS.unpack_from(message)
+            held = attributes(message, _ADDRESS.size)
             # A point-to-point address has its own end in IFA_LOCAL, the peer's in IFA_ADDRESS.
-            address = message.get("local") or message.get("address")
-            if not address or message["index"] not in names:
+            address = held.get(_IFA_LOCAL) or held.get(_IFA_ADDRESS)
+            if not address or index not in names:
                 continue
-            flags = message.get("IFA_FLAGS") or message["flags"]
+            flags = read_u32(held.get(_IFA_FLAGS), flags)
             found.append(
                 AddressFact(
-                    interface=names[message["index"]],
-                    address=f"{address}/{message['prefixlen']}",
+                    interface=names[index],
+                    address=f"{inet_ntop(family, address)}/{length}",
                     tentative=bool(flags & _IFA_F_TENTATIVE),
                     duplicate=bool(flags & _IFA_F_DADFAILED),
                 )
@@ -108,50 +153,63 @@ class Netlink:
         return tuple(found)
 
     def _routes(self, names: dict[int, str]) -> tuple[RouteFact, ...]:
-        with _asking("list the routes"):
-            messages = [*self._route.get_routes(family=2), *self._route.get_routes(family=10)]
+        messages = []
+        for family in _FAMILIES.values():
+            with _asking("list the routes"):
+                body = _ROUTE.pack(family, 0, 0, 0, 0, 0, 0, _RTN_UNICAST, 0)
+                messages += self._route.dump(_GETROUTE, body)
         found = []
         for message in messages:
-            if message["type"] != _RTN_UNICAST or message["flags"] & 0x200:  # RTM_F_CLONED: a cache entry
+            family, length, _, _, table, protocol, _, kind, flags = _ROUTE.unpack_from(message)
+            if kind != _RTN_UNICAST or flags & _RTM_F_CLONED:
                 continue
-            everything = "0.0.0.0" if message["family"] == 2 else "::"  # noqa: S104
-            for hop in message.get("multipath") or [message]:
-                interface = names.get(hop.get("oif") or hop.get_attr("RTA_OIF") or 0)
+            held = attributes(message, _ROUTE.size)
+            destination = inet_ntop(family, held.get(_RTA_DST) or bytes(4 if family == 2 else 16))
+            for index, hop in _hops(held):
+                interface = names.get(index)
                 if interface is None:
                     continue
+                source = held.get(_RTA_PREFSRC)
                 found.append(
                     RouteFact(
-                        destination=f"{message.get('dst') or everything}/{message['dst_len']}",
+                        destination=f"{destination}/{length}",
                         interface=interface,
-                        gateway=_gateway(hop),
-                        table=message.get("table") or MAIN_TABLE,
-                        source=message.get("prefsrc"),
-                        onlink=bool(message["flags"] & _RTNH_F_ONLINK),
-                        metric=message.get("priority") or 0,
-                        protocol=message["proto"],
+                        gateway=_gateway(family, hop),
+                        table=read_u32(held.get(_RTA_TABLE), table),
+                        source=inet_ntop(family, source) if source else None,
+                        onlink=bool(flags & _RTNH_F_ONLINK),
+                        metric=read_u32(held.get(_RTA_PRIORITY)),
+                        protocol=protocol,
                     )
                 )
         return tuple(found)
 
     def _rules(self) -> tuple[RuleFact, ...]:
-        with _asking("list the policy routing rules"):
-            messages = [*self._route.get_rules(family=2), *self._route.get_rules(family=10)]
         found = []
-        for message in messages:
-            source = message.get_attr("FRA_SRC")
-            suppress = message.get_attr("FRA_SUPPRESS_PREFIXLEN")
+        for family, message in self._rule_messages():
+            _, _, length, _, table, *_ = _ROUTE.unpack_from(message)
+            held = attributes(message, _ROUTE.size)
+            source = held.get(_FRA_SRC)
+            suppress = read_u32(held.get(_FRA_SUPPRESS_PREFIXLEN), _UNSET)
             found.append(
                 RuleFact(
-                    family=4 if message["family"] == 2 else 6,
-                    priority=message.get_attr("FRA_PRIORITY") or 0,
-                    table=message.get_attr("FRA_TABLE") or message["table"],
-                    source=f"{source}/{message['src_len']}" if source else None,
-                    oif=message.get_attr("FRA_OIFNAME"),
-                    iif=message.get_attr("FRA_IIFNAME"),
-                    suppress_prefix_length=None if suppress in (None, _UNSET) else suppress,
+                    family=family,
+                    priority=read_u32(held.get(_FRA_PRIORITY)),
+                    table=read_u32(held.get(_FRA_TABLE), table),
+                    source=f"{inet_ntop(_FAMILIES[family], source)}/{length}" if source else None,
+                    oif=read_text(held.get(_FRA_OIFNAME)) or None,
+                    iif=read_text(held.get(_FRA_IIFNAME)) or None,
+                    suppress_prefix_length=None if suppress == _UNSET else suppress,
                 )
             )
         return tuple(found)
+
+    def _rule_messages(self) -> Iterator[tuple[int, bytes]]:
+        for family, number in _FAMILIES.items():
+            with _asking("list the policy routing rules"):
+                messages = self._route.dump(_GETRULE, _ROUTE.pack(number, 0, 0, 0, 0, 0, 0, 0, 0))
+            for message in messages:
+                yield family, message
 
     # -- links -----------------------------------------------------------------------------------------------
 
@@ -163,16 +221,20 @@ class Netlink:
         """
         try:
             with _asking(f"create macvlan {link.name} on {link.master} (mode {link.mode})"):
-                self._route.link(
-                    "add",
-                    ifname=link.name,
-                    kind="macvlan",
-                    link=master_index,
-                    macvlan_mode=link.mode,
-                    mtu=link.mtu,
-                    address=link.mac,
-                    net_ns_fd=netns_fd,
+                data = attribute(_IFLA_MACVLAN_MODE, u32(_MODES[link.mode]))
+                info = attribute(_IFLA_INFO_KIND, b"macvlan") + attribute(_IFLA_INFO_DATA | NESTED, data)
+                body = b"".join(
+                    (
+                        _LINK.pack(0, 0, 0, 0, 0),
+                        attribute(_IFLA_IFNAME, text(link.name)),
+                        attribute(_IFLA_LINK, u32(master_index)),
+                        attribute(_IFLA_MTU, u32(link.mtu)),
+                        attribute(_IFLA_ADDRESS, bytes.fromhex(link.mac.replace(":", ""))),
+                        attribute(_IFLA_NET_NS_FD, u32(netns_fd)),
+                        attribute(_IFLA_LINKINFO | NESTED, info),
+                    )
                 )
+                self._route.request(_NEWLINK, body, NLM_F_CREATE | NLM_F_EXCL)
         except KernelError as error:
             if error.number == errno.EEXIST:
                 raise CniError(
@@ -202,7 +264,7 @@ class Netlink:
         """
         try:
             with _asking(f"set {name} up"):
-                self._route.link("set", index=self._index(name), state="up")
+                self._route.request(_NEWLINK, _LINK.pack(0, 0, self._index(name), _IFF_UP, _IFF_UP))
         except KernelError as error:
             if error.number in (errno.EBUSY, errno.EADDRINUSE):
                 raise CniError(
@@ -212,12 +274,23 @@ class Netlink:
                 ) from None
             raise
 
+    def announce(self, name: str, mac: str) -> None:
+        """Have the kernel tell the LAN every address of an interface.
+
+        It does so when the MAC address is set, be it to what it is, where arp_notify and ndisc_notify are on. A
+        packet socket of our own would cost an RCU grace period (10 ms) to close.
+        """
+        with _asking(f"announce the addresses of {name}"):
+            body = _LINK.pack(0, 0, self._index(name), 0, 0)
+            body += attribute(_IFLA_ADDRESS, bytes.fromhex(mac.replace(":", "")))
+            self._route.request(_NEWLINK, body)
+
     def delete_link(self, name: str) -> None:
         """Delete an interface; one that is gone is no error."""
         link = self.link(name)
         if link is not None:
             with _asking(f"delete interface {name}"), _gone_is_fine():
-                self._route.link("del", index=link.index)
+                self._route.request(_DELLINK, _LINK.pack(0, 0, link.index, 0, 0))
 
     # -- addresses, routes, rules ----------------------------------------------------------------------------
 
@@ -227,47 +300,49 @@ class Netlink:
         flags = 0 if address.prefix_route else _IFA_F_NOPREFIXROUTE
         if interface.version == 6 and not kernel_dad:
             flags |= _IFA_F_NODAD
-        arguments: dict[str, Any] = {"family": _FAMILIES[interface.version]}
-        if interface.version == 4 and interface.network.prefixlen < 31:
-            arguments["broadcast"] = str(interface.network.broadcast_address)
+        length = interface.network.prefixlen
+        packed = interface.ip.packed
         with _asking(f"add address {interface} to {name}"):
-            self._route.addr(
-                "add",
-                index=self._index(name),
-                address=str(interface.ip),
-                prefixlen=interface.network.prefixlen,
-                IFA_FLAGS=flags,
-                **arguments,
-            )
+            body = _ADDRESS.pack(_FAMILIES[interface.version], length, 0, 0, self._index(name))
+            body += attribute(_IFA_LOCAL, packed) + attribute(_IFA_ADDRESS, packed)
+            body += attribute(_IFA_FLAGS, u32(flags))
+            if interface.version == 4 and length < 31:
+                body += attribute(_IFA_BROADCAST, interface.network.broadcast_address.packed)
+            self._route.request(_NEWADDR, body, NLM_F_CREATE | NLM_F_EXCL)
 
     def add_route(self, route: Route) -> None:
         """Add a route, marked as ours."""
         with _asking(f"add route {describe(route)}"):
-            self._route.route("add", **self._route_arguments(route))
+            self._route.request(_NEWROUTE, self._route_body(route), NLM_F_CREATE | NLM_F_EXCL)
 
     def delete_route(self, route: Route) -> None:
         """Delete a route of ours; one that is gone, or has lost its interface, is no error."""
         with _gone_is_fine(), _asking(f"delete route {describe(route)}"):
-            self._route.route("del", **self._route_arguments(route))
+            self._route.request(_DELROUTE, self._route_body(route))
 
     def add_rule(self, rule: Rule) -> None:
         """Add a policy routing rule, marked as ours."""
         with _asking(f"add rule priority {rule.priority}"):
-            self._route.rule("add", **_rule_arguments(rule))
+            self._route.request(_NEWRULE, _rule_body(rule), NLM_F_CREATE | NLM_F_EXCL)
 
     def delete_rule(self, rule: Rule) -> None:
         """Delete a rule of ours; one that is gone is no error."""
         with _gone_is_fine(), _asking(f"delete rule priority {rule.priority}"):
-            self._route.rule("del", **_rule_arguments(rule))
+            self._route.request(_DELRULE, _rule_body(rule))
 
     def delete_marked(self) -> None:
         """Delete every rule and route that bears our protocol number."""
+        for _, message in list(self._rule_messages()):
+            if attributes(message, _ROUTE.size).get(_FRA_PROTOCOL) == bytes((PROTOCOL,)):
+                with _asking("remove our rules"), _gone_is_fine():
+                    self._route.request(_DELRULE, message)
         for family in _FAMILIES.values():
-            with _asking("remove our rules and routes"), _gone_is_fine():
-                for message in list(self._route.get_rules(family=family)):
-                    if message.get_attr("FRA_PROTOCOL") == PROTOCOL:
-                        self._route.rule("del", family=family, priority=message.get_attr("FRA_PRIORITY"))
-                self._route.flush_routes(family=family, proto=PROTOCOL)
+            with _asking("list the routes"):
+                messages = self._route.dump(_GETROUTE, _ROUTE.pack(family, 0, 0, 0, 0, 0, 0, 0, 0))
+            for message in messages:
+                if _ROUTE.unpack_from(message)[5] == PROTOCOL:
+                    with _asking("remove our routes"), _gone_is_fine():
+                        self._route.request(_DELROUTE, message)
 
     def tentative(self, name: str) -> tuple[list[str], list[str]]:
         """The addresses of an interface that DAD has not released yet, and those it found taken."""
@@ -279,30 +354,32 @@ class Netlink:
             [one.address for one in held if one.duplicate],
         )
 
-    def _route_arguments(self, route: Route) -> dict[str, Any]:
+    def _route_body(self, route: Route) -> bytes:
         destination = ipaddress.ip_network(route.destination)
-        arguments: dict[str, Any] = {
-            "family": _FAMILIES[destination.version],
-            "dst": str(destination),
-            "oif": self._index(route.interface),
-            "table": route.table,
-            "proto": PROTOCOL,
-        }
+        family = _FAMILIES[destination.version]
+        scope = _RT_SCOPE_LINK if destination.version == 4 and not route.gateway else _RT_SCOPE_UNIVERSE
+        flags = _RTNH_F_ONLINK if route.onlink else 0
+        body = _ROUTE.pack(
+            family, destination.prefixlen, 0, 0, _RT_TABLE_UNSPEC, PROTOCOL, scope, _RTN_UNICAST, flags
+        )
+        body += attribute(_RTA_OIF, u32(self._index(route.interface))) + attribute(
+            _RTA_TABLE, u32(route.table)
+        )
+        if destination.prefixlen:
+            body += attribute(_RTA_DST, destination.network_address.packed)
         if route.gateway:
-            arguments["gateway"] = route.gateway
-        if destination.version == 4:
-            arguments["scope"] = _RT_SCOPE_UNIVERSE if route.gateway else _RT_SCOPE_LINK
+            body += attribute(_RTA_GATEWAY, inet_pton(family, route.gateway))
         if route.source:
-            arguments["prefsrc"] = route.source
-        if route.onlink:
-            arguments["flags"] = _RTNH_F_ONLINK
-        return arguments
+            body += attribute(_RTA_PREFSRC, inet_pton(family, route.source))
+        return body
 
     def _index(self, name: str) -> int:
-        found = self._route.link_lookup(ifname=name)
-        if not found:
-            raise KernelError(f"find interface {name}", errno.ENODEV, "")
-        return int(found[0])
+        if name not in self._indexes:
+            link = self.link(name)
+            if link is None:
+                raise KernelError(f"find interface {name}", errno.ENODEV, "")
+            self._indexes[name] = link.index
+        return self._indexes[name]
 
 
 class KernelError(CniError):
@@ -346,7 +423,7 @@ def _asking(what: str) -> Iterator[None]:
     try:
         yield
     except NetlinkError as error:
-        raise KernelError(what, abs(error.code), str(error.args[1] if len(error.args) > 1 else "")) from None
+        raise KernelError(what, error.errno or errno.EIO, error.words) from None
     except OSError as error:
         raise KernelError(what, error.errno or errno.EIO, "") from None
 
@@ -360,49 +437,61 @@ def _gone_is_fine() -> Iterator[None]:
             raise
 
 
-def _link_fact(message: Any, names: dict[int, str]) -> LinkFact:  # noqa: ANN401
-    info = message.get_attr("IFLA_LINKINFO")
-    data = info.get_attr("IFLA_INFO_DATA") if info else None
-    kind = (info.get_attr("IFLA_INFO_KIND") if info else None) or ""
-    controller = message.get_attr("IFLA_MASTER") or 0
+def _link_fact(message: bytes, held: Attributes, names: dict[int, str]) -> LinkFact:
+    _, hardware, index, flags, _ = _LINK.unpack_from(message)
+    info = attributes(held.get(_IFLA_LINKINFO) or b"")
+    kind = read_text(info.get(_IFLA_INFO_KIND))
+    mode = attributes(info.get(_IFLA_INFO_DATA) or b"").get(_IFLA_MACVLAN_MODE) if kind == "macvlan" else None
+    controller = read_u32(held.get(_IFLA_MASTER))
     return LinkFact(
-        index=message["index"],
-        name=message.get_attr("IFLA_IFNAME") or "",
-        mac=message.get_attr("IFLA_ADDRESS") or "",
-        mtu=message.get_attr("IFLA_MTU") or 0,
-        up=bool(message["flags"] & _IFF_UP),
+        index=index,
+        name=read_text(held.get(_IFLA_IFNAME)),
+        mac=(held.get(_IFLA_ADDRESS) or b"").hex(":"),
+        mtu=read_u32(held.get(_IFLA_MTU)),
+        up=bool(flags & _IFF_UP),
         kind=kind,
-        mode=(data.get_attr("IFLA_MACVLAN_MODE") or "") if kind == "macvlan" and data else "",
-        hardware=message["ifi_type"],
-        loopback=bool(message["flags"] & _IFF_LOOPBACK),
-        carrier=bool(message.get_attr("IFLA_CARRIER")),
+        mode=_MODE_NAMES.get(read_u32(mode), ""),
+        hardware=hardware,
+        loopback=bool(flags & _IFF_LOOPBACK),
+        carrier=held.get(_IFLA_CARRIER) == b"\1",
         controller=names.get(controller, str(controller)) if controller else "",
-        parent=message.get_attr("IFLA_LINK") or 0,
+        parent=read_u32(held.get(_IFLA_LINK)),
     )
 
 
-def _gateway(hop: Any) -> str | None:  # noqa: ANN401
-    gateway = hop.get_attr("RTA_GATEWAY")
+def _hops(held: Attributes) -> Iterator[tuple[int, Attributes]]:
+    """Index and attributes of each next hop of a route."""
+    several = held.get(_RTA_MULTIPATH)
+    if several is None:
+        yield read_u32(held.get(_RTA_OIF)), held
+        return
+    start = 0
+    while start + _HOP.size <= len(several):
+        length, _, _, index = _HOP.unpack_from(several, start)
+        yield index, attributes(several[start : start + length], _HOP.size)
+        start += length + 3 & ~3
+
+
+def _gateway(family: int, hop: Attributes) -> str | None:
+    gateway = hop.get(_RTA_GATEWAY)
     if gateway:
-        return str(gateway)
-    via = hop.get_attr("RTA_VIA")  # RFC 5549: an IPv4 route through an IPv6 neighbour
-    return str(via["addr"]) if via else None
+        return inet_ntop(family, gateway)
+    via = hop.get(_RTA_VIA)  # RFC 5549: an IPv4 route through an IPv6 neighbour
+    return inet_ntop(int.from_bytes(via[:2], sys.byteorder), via[2:]) if via else None
 
 
-def _rule_arguments(rule: Rule) -> dict[str, Any]:
-    arguments: dict[str, Any] = {
-        "family": _FAMILIES[rule.family],
-        "priority": rule.priority,
-        "table": rule.table,
-        "FRA_PROTOCOL": PROTOCOL,
-    }
+def _rule_body(rule: Rule) -> bytes:
+    family = _FAMILIES[rule.family]
+    address, _, length = (rule.source or "").partition("/")
+    body = _ROUTE.pack(family, 0, int(length or 0), 0, _RT_TABLE_UNSPEC, 0, 0, _FR_ACT_TO_TBL, 0)
+    body += attribute(_FRA_PRIORITY, u32(rule.priority)) + attribute(_FRA_TABLE, u32(rule.table))
+    body += attribute(_FRA_PROTOCOL, bytes((PROTOCOL,)))
     if rule.source:
-        address, _, length = rule.source.partition("/")
-        arguments |= {"src": address, "src_len": int(length)}
+        body += attribute(_FRA_SRC, inet_pton(family, address))
     if rule.oif:
-        arguments["oifname"] = rule.oif
+        body += attribute(_FRA_OIFNAME, text(rule.oif))
     if rule.iif:
-        arguments["iifname"] = rule.iif
+        body += attribute(_FRA_IIFNAME, text(rule.iif))
     if rule.suppress_prefix_length is not None:
-        arguments["FRA_SUPPRESS_PREFIXLEN"] = rule.suppress_prefix_length
-    return arguments
+        body += attribute(_FRA_SUPPRESS_PREFIXLEN, u32(rule.suppress_prefix_length))
+    return body

@@ -27,8 +27,9 @@ LAYERS = {
     "decide": {"protocol", "model"},
     "kernel": {"protocol", "model", "decide"},
 }
-# The only places that speak rtnetlink.
-NETLINK = ("kernel", "admin/theatre")
+# The only places that speak netlink; pyroute2 is for those that are in no hurry.
+NETLINK = ("kernel/messages.py", "kernel/netlink.py")
+PYROUTE2 = ("admin/theatre",)
 # What a pass-through cannot afford, with what it would cost (milliseconds as measured are in docs).
 HEAVY = (
     "json", "pydantic", "pyroute2", "yaml", "socket", "subprocess", "asyncio", "logging", "re", "typing", "enum",
@@ -94,10 +95,12 @@ def test_rtnetlink_is_spoken_in_few_places() -> None:
     speakers = {
         path
         for path, (_, found) in MODULES.items()
-        if any(one.split(".")[0] == "pyroute2" for one in found) and not path.startswith(NETLINK)
+        if any(one.split(".")[0] == "pyroute2" for one in found) and not path.startswith(PYROUTE2)
     }
     # These look where and in which version it is installed, and speak to nobody.
     assert speakers <= {"admin/launcher.py", "admin/version.py"}
+    messengers = {path for path, (_, found) in MODULES.items() if f"{PACKAGE}.kernel.messages" in found}
+    assert messengers <= set(NETLINK)
 
 
 def test_pure_layers_know_nothing_of_the_machine() -> None:

@@ -11,13 +11,12 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any, TypeVar
 
-from pyroute2 import netns
+from pyroute2 import IPRoute, NetlinkError, netns
 
 from ...decide.facts import HostFacts
 from ...kernel import sysctl
 from ...kernel.netlink import KernelError, Netlink
 from ...kernel.netns import Sandbox
-from ...kernel.rtnetlink import IPRoute, NetlinkError
 from ...protocol.errors import KERNEL_REFUSED, CniError
 
 _CLONE_NEWNET = 0x40000000

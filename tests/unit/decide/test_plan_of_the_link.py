@@ -105,6 +105,7 @@ IPV4 = {
     "send_redirects": "0",
     "accept_source_route": "0",
     "forwarding": "0",
+    "arp_notify": "1",
 }
 IPV6 = {
     "disable_ipv6": "0",
@@ -114,6 +115,7 @@ IPV6 = {
     "accept_redirects": "0",
     "accept_source_route": "-1",
     "forwarding": "0",
+    "ndisc_notify": "1",
 }
 
 
