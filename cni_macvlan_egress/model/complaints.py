@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -27,13 +28,18 @@ def sentence(error: ValidationError) -> str:
     """The first thing that is wrong: `key: value: rule`."""
     first = error.errors(include_url=False)[0]
     where = ".".join(str(part) for part in first["loc"] if not str(part).startswith("function-"))
-    rule = _RULES.get(first["type"], first["msg"].removeprefix("Value error, "))
+    rule = violated(first)
     if first["type"] == "missing":
         return f"{where}: {rule}"
     shown = show(first["input"])
     if not where:
         return rule
     return rule if rule.startswith(f"{where}:") else f"{where}: {shown}: {rule}"
+
+
+def violated(fault: Mapping[str, Any]) -> str:
+    """The rule that one of pydantic's errors is about."""
+    return _RULES.get(fault["type"], str(fault["msg"]).removeprefix("Value error, "))
 
 
 def show(value: object) -> str:
