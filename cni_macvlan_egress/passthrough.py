@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posix
 
-from .attach import paths
+from .attach import paths, pods
 from .model import keys
 from .protocol.errors import DECODING_FAILURE, CniError
 
@@ -18,15 +18,27 @@ def answer(call: Call) -> str | None:
     command = call.environment.command
     if command == "ADD":
         keys.check_known(call.configuration)
-        return previous_result(call) if call.chained and _wants_nothing(call) else None
+        if not call.chained or not _wants_nothing(call):
+            return None
+        if call.configuration.get("policy") is not None and not _free_of_policies(call):
+            return None
+        return previous_result(call)
     if command in ("DEL", "CHECK") and call.chained and not _recorded(call):
         if command == "CHECK":
             keys.check_known(call.configuration)
-        # A record that was lost is another matter than one that never was. With an IPAM plugin to ask it may even be
-        # a standalone attachment, whose DEL brings its own result along.
-        lost = _lists_our_interface(call) or (command == "DEL" and "ipam" in call.configuration)
-        return None if lost else ""
+        if command == "DEL" and "policy" in call.configuration:
+            pods.forget(pods.run_dir(call), call.environment.container_id, call.environment.ifname)
+        return None if may_have_been_attached(call) else ""
     return None
+
+
+def may_have_been_attached(call: Call) -> bool:
+    """Whether a call without a record may be about an attachment of ours all the same.
+
+    A record that was lost is another matter than one that never was. With an IPAM plugin to ask it may even be a
+    standalone attachment, whose DEL brings its own result along.
+    """
+    return _lists_our_interface(call) or (call.environment.command == "DEL" and "ipam" in call.configuration)
 
 
 def names_a_pod(call: Call) -> bool:
@@ -66,6 +78,13 @@ def _wants_nothing(call: Call) -> bool:
     return not names_a_pod(call)
 
 
+def _free_of_policies(call: Call) -> bool:
+    if not pods.is_free(call):
+        return False
+    pods.note(call)
+    return True
+
+
 def _the_api_wants_nothing(call: Call) -> bool:
     kubeconfig = call.configuration.get("kubeconfig")
     if kubeconfig is not None and not (isinstance(kubeconfig, str) and kubeconfig.startswith("/")):
@@ -81,11 +100,13 @@ def _the_api_wants_nothing(call: Call) -> bool:
 def _recorded(call: Call) -> bool:
     try:
         state_dir = paths.directory(call.configuration.get("stateDir"), "stateDir", keys.DEFAULT_STATE_DIR)
+        run_dir = pods.run_dir(call)
     except CniError:
         return True  # the full path says what is wrong, or releases in spite of it
     path = paths.record(state_dir, call.environment.container_id, call.environment.ifname)
+    mark = paths.policy_mark(run_dir, call.environment.container_id, call.environment.ifname)
     # An ADD that was killed while it wrote its record has left the unfinished file alone.
-    return any(_may_exist(one) for one in (path, paths.unfinished(path)))
+    return any(_may_exist(one) for one in (path, paths.unfinished(path), mark))
 
 
 def _may_exist(path: str) -> bool:

@@ -19,11 +19,12 @@ from ..protocol.call import Call
 from ..protocol.errors import ALREADY_ATTACHED, CniError
 from ..protocol.versions import LATEST
 from ..sources.gather import annotations_of
-from . import apply, locks
+from . import apply, locks, pods
 from .attachments import Attachments, sandbox_of
 from .ipam import delegated_configuration
+from .policy_state import PodNote
 from .preparation import Preparation, prepare
-from .records import Record, UnreadableRecord, boot_id
+from .records import Record, UnreadableRecord, attachment_key, boot_id
 
 
 def add(call: Call, configuration: Configuration, attachments: Attachments) -> str:
@@ -34,6 +35,8 @@ def add(call: Call, configuration: Configuration, attachments: Attachments) -> s
     """
     annotations = PodAnnotations.of(annotations_of(call, configuration))
     if call.chained and not annotations.attach:
+        if configuration.policy is not None:
+            _hold_to_policy(call, attachments)
         return previous_result(call)
     previous = _previous(call)
     request = merge(
@@ -107,6 +110,8 @@ class _Attempt:
             self._attachments.claims.take(
                 self._record.addresses, self._record.container_id, self._record.ifname
             )
+            if self._attachments.configuration.policy is not None:
+                self._attachments.policing.admit(_note(self._call), self._sandbox, plan, self._prepared.nic)
             apply.apply(plan, self._prepared.nic.index, self._sandbox)
             self._record.phase = "ready"
             self._attachments.records.save(self._record)
@@ -167,6 +172,42 @@ class _Attempt:
         if dns:
             base["dns"] = dns
         return base
+
+
+def _hold_to_policy(call: Call, attachments: Attachments) -> None:
+    """A pod that wants nothing of us is held to its namespace's policy all the same."""
+    env = call.environment
+    with (
+        Sandbox(env.netns, allow_own=env.netns_override) as sandbox,
+        locks.attachment(attachments.configuration.run_dir, attachment_key(env.container_id, env.ifname)),
+    ):
+        note = _note(call)
+        try:
+            attachments.policing.admit(note, sandbox, None, None)
+        except BaseException:
+            pods.forget(attachments.configuration.run_dir, env.container_id, env.ifname)
+            raise
+
+
+def _note(call: Call) -> PodNote:
+    """The pod as policies know it; only a main CNI before us has made an interface that is to be held."""
+    env = call.environment
+    if call.chained:
+        pods.note(call)
+    mac, addresses = pods.main_interface(call) if call.chained else ("", [])
+    status = os.stat(env.netns)
+    return PodNote(
+        network=call.network,
+        container_id=env.container_id,
+        ifname=env.ifname,
+        namespace=env.args.get("K8S_POD_NAMESPACE", ""),
+        name=env.args.get("K8S_POD_NAME", ""),
+        netns=env.netns,
+        netns_device=status.st_dev,
+        netns_inode=status.st_ino,
+        mac=mac,
+        addresses=tuple(addresses),
+    )
 
 
 def _previous(call: Call) -> dict[str, Any] | None:

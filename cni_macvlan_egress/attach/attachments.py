@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from ..kernel import netns
 from ..log import Log
@@ -11,7 +13,11 @@ from ..protocol.errors import CniError
 from . import apply
 from .claims import Claims
 from .ipam import Delegate
-from .records import Record, Records, boot_id
+from .policy_state import PolicyState
+from .records import Record, Records, attachment_key, boot_id
+
+if TYPE_CHECKING:
+    from .policing import Policing
 
 ReleaseLease = Callable[[Record], None]
 
@@ -33,6 +39,28 @@ class Attachments:
         self._variables = variables
         self._search = search
 
+    @cached_property
+    def policing(self) -> Policing:
+        """The node's egress policies."""
+        from .policing import Policing
+
+        return Policing(self.configuration, self.log)
+
+    def release_policy(self, key: str) -> None:
+        """Let an attachment go that policies may concern.
+
+        Raises:
+            CniError: what holds it could not be removed.
+        """
+        if self.holds_to_policy(key):
+            self.policing.release(key)
+        else:
+            PolicyState(self.configuration.run_dir).forget(key)
+
+    def holds_to_policy(self, key: str) -> bool:
+        """Whether rules on the node concern an attachment."""
+        return PolicyState(self.configuration.run_dir).marked(key)
+
     def delegate(self, configuration: dict[str, object], record: Record | None = None) -> Delegate:
         """The IPAM plugin of a configuration, called for a record's attachment or for the present one."""
         variables = dict(self._variables)
@@ -53,7 +81,7 @@ class Attachments:
             CniError: what could not be taken back; the record stays, so that the next DEL can go on.
         """
         errors = []
-        for part in (self._withdraw, self._release_lease, self._release_addresses):
+        for part in (self._withdraw, self._release_lease, self._release_addresses, self._release_policy):
             try:
                 part(record)
             except CniError as error:
@@ -80,6 +108,9 @@ class Attachments:
 
     def _release_addresses(self, record: Record) -> None:
         self.claims.release(record.addresses, record.container_id, record.ifname)
+
+    def _release_policy(self, record: Record) -> None:
+        self.release_policy(attachment_key(record.container_id, record.ifname))
 
 
 def sandbox_of(record: Record) -> netns.Sandbox | None:

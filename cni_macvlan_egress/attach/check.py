@@ -14,6 +14,7 @@ from ..protocol.call import Call
 from ..protocol.errors import DRIFT, UNKNOWN_CONTAINER, CniError
 from . import locks
 from .attachments import Attachments
+from .policy_state import PolicyState
 from .records import Record, UnreadableRecord, attachment_key
 
 
@@ -29,6 +30,12 @@ def check(call: Call, configuration: Configuration, attachments: Attachments) ->
             record = attachments.records.load(env.container_id, env.ifname)
         except UnreadableRecord as error:
             raise CniError(UNKNOWN_CONTAINER, f"container {env.container_id}: {error}") from None
+        key = attachment_key(env.container_id, env.ifname)
+        marked = PolicyState(configuration.run_dir).marked(key)
+        policy = attachments.policing.differences(key) if marked else []
+        if record is None and marked:
+            _report(policy)
+            return ""
         if record is None:
             raise CniError(
                 UNKNOWN_CONTAINER,
@@ -39,15 +46,19 @@ def check(call: Call, configuration: Configuration, attachments: Attachments) ->
             f"address {address}: expected to be held by this attachment in the node's register, found it is not"
             for address in attachments.claims.lost(record.addresses, record.container_id, record.ifname)
         ]
-        if found:
-            raise CniError(
-                DRIFT,
-                f"{len(found)} difference{'s' if len(found) > 1 else ''} from what ADD made; first: {found[0]}",
-                "; ".join(found),
-            )
+        _report([*found, *policy])
         if record.ipam is not None:
             attachments.delegate(record.ipam).check()
     return ""
+
+
+def _report(found: list[str]) -> None:
+    if found:
+        raise CniError(
+            DRIFT,
+            f"{len(found)} difference{'s' if len(found) > 1 else ''} from what ADD made; first: {found[0]}",
+            "; ".join(found),
+        )
 
 
 def _differences(call: Call, record: Record) -> list[str]:

@@ -9,6 +9,7 @@ from ..protocol.errors import INVALID_CONFIGURATION, CniError
 from . import locks
 from .attachments import Attachments
 from .ipam import delegated_configuration
+from .policy_state import PolicyState
 from .records import UnreadableRecord, attachment_key
 
 _VALID = "cni.dev/valid-attachments"
@@ -29,6 +30,14 @@ def collect(call: Call, configuration: Configuration, attachments: Attachments) 
             _collect_one(call, configuration, attachments, container_id, ifname)
         except CniError as error:
             errors.append(error)
+    for key in PolicyState(configuration.run_dir).notes_of(call.network):
+        container_id, _, ifname = key.partition("@")
+        if (container_id, ifname) not in valid:
+            try:
+                with locks.attachment(configuration.run_dir, key):
+                    attachments.release_policy(key)
+            except CniError as error:
+                errors.append(error)
     try:
         attachments.claims.release_orphans()
         for container_id, ifname in list(attachments.records.unfinished()):

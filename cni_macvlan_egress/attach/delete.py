@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .. import passthrough
 from ..kernel import netns
 from ..model.configuration import Configuration
 from ..protocol.call import Call
@@ -25,7 +26,11 @@ def delete(call: Call, configuration: Configuration, attachments: Attachments) -
         except UnreadableRecord as error:
             attachments.log.warning(str(error), containerID=env.container_id)
             record = None
-        if record is None:
+        if record is None and attachments.holds_to_policy(attachment_key(env.container_id, env.ifname)):
+            attachments.release_policy(attachment_key(env.container_id, env.ifname))
+            if passthrough.may_have_been_attached(call):
+                _delete_without_record(call, configuration, attachments)
+        elif record is None:
             _delete_without_record(call, configuration, attachments)
         else:
             attachments.release(record)
@@ -43,6 +48,7 @@ def _delete_without_record(call: Call, configuration: Configuration, attachments
     env = call.environment
     attachments.records.remove(env.container_id, env.ifname)  # what a write that was killed has left
     attachments.claims.release_all_of(env.container_id, env.ifname)
+    attachments.release_policy(attachment_key(env.container_id, env.ifname))
     if configuration.ipam is not None:
         for chained in _ways_it_may_have_been_added(call):
             attachments.delegate(delegated_configuration(call.configuration, chained=chained)).delete()

@@ -15,6 +15,19 @@ def write_atomically(path: str, text: str, mode: int = 0o600) -> None:
     Raises:
         CniError: IO_FAILURE.
     """
+    _write(path, text, mode, durable=True)
+
+
+def write_quickly(path: str, text: str, mode: int = 0o600) -> None:
+    """The same for what does not outlive a boot: readers and kills see the old one or the new one.
+
+    Raises:
+        CniError: IO_FAILURE.
+    """
+    _write(path, text, mode, durable=False)
+
+
+def _write(path: str, text: str, mode: int, *, durable: bool) -> None:
     directory = os.path.dirname(path)
     temporary = paths.unfinished(path)
     try:
@@ -24,12 +37,14 @@ def write_atomically(path: str, text: str, mode: int = 0o600) -> None:
                 os.fchmod(file.fileno(), mode)
                 file.write(text)
                 file.flush()
-                os.fsync(file.fileno())
+                if durable:
+                    os.fsync(file.fileno())
             os.rename(temporary, path)
         except BaseException:
             _discard(temporary)
             raise
-        sync_directory(directory)
+        if durable:
+            sync_directory(directory)
     except OSError as error:
         raise CniError(IO_FAILURE, f"cannot write {path}: {error.strerror}") from None
 

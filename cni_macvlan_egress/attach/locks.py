@@ -43,6 +43,20 @@ def addresses(run_dir: str) -> Iterator[None]:
 
 
 @contextmanager
+def policy(run_dir: str) -> Iterator[None]:
+    """Be the only one that changes what of the policies is in force."""
+    with _held(run_dir, "policy.lock", "the node's policies are being changed", WAIT_SECONDS):
+        yield
+
+
+@contextmanager
+def names(run_dir: str) -> Iterator[None]:
+    """Be the only one that writes down what names resolved to."""
+    with _held(run_dir, "names.lock", "the answers for names are being written", WAIT_SECONDS):
+        yield
+
+
+@contextmanager
 def _held(run_dir: str, name: str, busy: str, wait_seconds: float) -> Iterator[None]:
     make_directory(run_dir)
     path = f"{run_dir}/{name}"

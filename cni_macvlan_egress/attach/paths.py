@@ -16,6 +16,21 @@ def unfinished(path: str) -> str:
     return f"{parent}/.{name}.tmp"
 
 
+def pod_note(run_dir: str, container_id: str, ifname: str) -> str:
+    """What is known of a pod for the sake of policies."""
+    return f"{run_dir}/policy/pods/{container_id}@{ifname}.json"
+
+
+def policy_mark(run_dir: str, container_id: str, ifname: str) -> str:
+    """An empty file that says: rules on the node concern this attachment."""
+    return f"{run_dir}/policy/enforced/{container_id}@{ifname}"
+
+
+def policy_index(run_dir: str) -> str:
+    """Which namespaces have a policy, and of which state of the directory that is true."""
+    return f"{run_dir}/policy/index"
+
+
 def directory(value: object, key: str, default: str) -> str:
     """A directory of the configuration, or its default.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 from ..decide import master
 from ..decide.request import merge
@@ -32,11 +33,24 @@ def status(call: Call, configuration: Configuration, attachments: Attachments) -
             master.choose(request, netlink.facts())
             with Nftables() as nftables:
                 nftables.listing()
+        if configuration.policy is not None:
+            _check_policies(configuration, attachments)
         if configuration.ipam is not None:
             attachments.delegate(delegated_configuration(call.configuration, chained=call.chained)).status()
     except CniError as error:
         raise CniError(NOT_AVAILABLE, f"pods cannot be attached now: {error.msg}", error.details) from None
     return ""
+
+
+def _check_policies(configuration: Configuration, attachments: Attachments) -> None:
+    """Policies have to be readable. One that is broken closes its namespace, and is no reason to close the node."""
+    from . import policies
+    from .policy_state import PolicyState
+
+    found = policies.of_directory(configuration, PolicyState(configuration.run_dir))
+    for problem in (*found.problems, *policies.broken(found)):
+        attachments.log.warning(f"policy: {problem}")
+        sys.stderr.write(f"macvlan-egress: policy: {problem}\n")
 
 
 def _check_writable(key: str, directory: str) -> None:

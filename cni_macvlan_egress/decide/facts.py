@@ -17,7 +17,8 @@ class LinkFact:
         kind: rtnetlink's link kind (`macvlan`, `bridge`, `veth` …), empty for a physical NIC.
         hardware: ARPHRD_… number.
         controller: name of the bridge or bond that the interface is a port of.
-        parent: index of the interface a macvlan sits on (an index of the parent's namespace).
+        parent: index of the interface a macvlan sits on or of a veth's other end, in that one's namespace.
+        parent_netns: ID that this namespace has for that one; None if it is this one.
     """
 
     index: int
@@ -32,6 +33,7 @@ class LinkFact:
     carrier: bool = True
     controller: str = ""
     parent: int = 0
+    parent_netns: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,13 +41,15 @@ _NEWLINK, _DELLINK, _GETLINK = 16, 17, 18
 _NEWADDR, _GETADDR = 20, 22
 _NEWROUTE, _DELROUTE, _GETROUTE = 24, 25, 26
 _NEWRULE, _DELRULE, _GETRULE = 32, 33, 34
+_GETNSID = 90
+_NETNSA_NSID, _NETNSA_FD = 1, 3
 _LINK = Struct("=BxHiII")  # family, ARPHRD_ number, index, flags, change
 _ADDRESS = Struct("=BBBBi")  # family, prefix length, flags, scope, index
 # family, dst_len, src_len, tos, table, protocol, scope, type, flags; of rules the eighth is the action
 _ROUTE = Struct("=BBBBBBBBI")
 _HOP = Struct("=HBBi")  # length, flags, hops, index
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_MASTER = 1, 3, 4, 5, 10
-_IFLA_LINKINFO, _IFLA_NET_NS_FD, _IFLA_EXT_MASK, _IFLA_CARRIER = 18, 28, 29, 33
+_IFLA_LINKINFO, _IFLA_NET_NS_FD, _IFLA_EXT_MASK, _IFLA_CARRIER, _IFLA_LINK_NETNSID = 18, 28, 29, 33, 37
 _IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_MACVLAN_MODE = 1, 2, 1
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST, _IFA_FLAGS = 1, 2, 4, 8
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_PREFSRC, _RTA_MULTIPATH = 1, 4, 5, 6, 7, 9
@@ -119,10 +121,26 @@ class Netlink:
 
     def link(self, name: str) -> LinkFact | None:
         """One interface, None if there is none of that name."""
-        body = _LINK.pack(0, 0, 0, 0, 0) + attribute(_IFLA_IFNAME, text(name))
+        return self._one_link(f"interface {name}", 0, attribute(_IFLA_IFNAME, text(name)))
+
+    def link_at(self, index: int) -> LinkFact | None:
+        """One interface, None if there is none of that index."""
+        return self._one_link(f"interface number {index}", index, b"")
+
+    def netns_id(self, fd: int) -> int | None:
+        """The ID that this namespace has for another one (ip-netns(8), list-id), None if it has none."""
+        with _asking("look up a namespace's ID"):
+            (found,) = self._route.request(_GETNSID, bytes(4) + attribute(_NETNSA_FD, u32(fd)))
+        number = int.from_bytes(
+            attributes(found, 4).get(_NETNSA_NSID, b"\xff" * 4), sys.byteorder, signed=True
+        )
+        return None if number < 0 else number
+
+    def _one_link(self, what: str, index: int, wanted: bytes) -> LinkFact | None:
+        body = _LINK.pack(0, 0, index, 0, 0) + wanted
         body += attribute(_IFLA_EXT_MASK, u32(_RTEXT_FILTER_SKIP_STATS))
         try:
-            with _asking(f"look up interface {name}"):
+            with _asking(f"look up {what}"):
                 (found,) = self._route.request(_GETLINK, body)
         except KernelError as error:
             if error.number in _GONE:
@@ -456,6 +474,7 @@ def _link_fact(message: bytes, held: Attributes, names: dict[int, str]) -> LinkF
         carrier=held.get(_IFLA_CARRIER) == b"\1",
         controller=names.get(controller, str(controller)) if controller else "",
         parent=read_u32(held.get(_IFLA_LINK)),
+        parent_netns=read_u32(held[_IFLA_LINK_NETNSID]) if _IFLA_LINK_NETNSID in held else None,
     )
 
 

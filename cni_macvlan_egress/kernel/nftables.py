@@ -19,6 +19,7 @@ _LIBRARY = "libnftables.so.1"
 _OUTPUT_STATELESS = 1 << 2
 _OUTPUT_JSON = 1 << 4
 _DETAILS_MAX = 2000
+_MISSING = "No such file or directory"
 
 
 class MissingLibrary(CniError):
@@ -95,15 +96,20 @@ class Nftables:
             return ""
         return self.run(f"list table {TABLE}", "list the redirect rules", _OUTPUT_STATELESS)
 
-    def objects(self) -> list[dict[str, Any]]:
-        """Our table's objects with their counters, as libnftables-json(5) has them; none if there is no table.
+    def objects(self, table: str = TABLE) -> list[dict[str, Any]]:
+        """A table's objects with their counters, as libnftables-json(5) has them; none if there is no table.
 
         Raises:
             CniError: KERNEL_REFUSED.
         """
-        if TABLE not in self.run("list tables", "list the tables"):
-            return []
-        answer = json.loads(self.run(f"list table {TABLE}", "list the redirect rules", _OUTPUT_JSON))
+        try:
+            # Not asked for beforehand: a list of tables costs as much as all that is in them.
+            text = self.run(f"list table {table}", f"list table {table}", _OUTPUT_JSON)
+        except CniError as error:
+            if _MISSING in error.msg:
+                return []
+            raise
+        answer = json.loads(text)
         found: list[dict[str, Any]] = answer["nftables"]
         return found
 

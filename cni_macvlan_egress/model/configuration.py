@@ -13,6 +13,7 @@ from pydantic import (
     Field,
     ValidationError,
     field_validator,
+    model_validator,
 )
 from pydantic.alias_generators import to_camel
 
@@ -100,6 +101,22 @@ class Ipam(BaseModel):
         return value
 
 
+class PolicySettings(_Strict):
+    """Where egress policies come from, and how they are enforced; an empty object is the directory's default."""
+
+    model_config = ConfigDict(defer_build=True)
+
+    directory: AbsolutePath | None = None
+    kubernetes: bool = False
+    log: bool = False
+    unknown_macs: Literal["drop", "pass"] = "drop"
+
+    @property
+    def source_directory(self) -> str | None:
+        """The directory to read, None if only the API server is asked."""
+        return self.directory or (None if self.kubernetes else keys.DEFAULT_POLICY_DIRECTORY)
+
+
 class Configuration(_Strict):
     """Every key of the plugin with its default; docs/configuration.md explains each."""
 
@@ -114,12 +131,21 @@ class Configuration(_Strict):
     conflict_timeout_ms: Annotated[int, Field(ge=10, le=10_000)] = 200
     routes: Literal["destinations", "default"] = "destinations"
     cluster_networks: tuple[Network, ...] = Field(default=(), strict=False)
+    policy: PolicySettings | None = None
     annotations: tuple[str, ...] = Field(default=("runtime", "kubernetes"), strict=False)
     kubeconfig: AbsolutePath | None = None
     state_dir: AbsolutePath = keys.DEFAULT_STATE_DIR
     run_dir: AbsolutePath = keys.DEFAULT_RUN_DIR
     log_file: AbsolutePath = keys.DEFAULT_LOG_FILE
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @model_validator(mode="after")
+    def _policies_spare_the_cluster(self) -> Self:
+        if self.policy is not None and not self.cluster_networks:
+            raise ValueError(
+                "policy: clusterNetworks must name the networks of pods, services and nodes, which no policy blocks"
+            )
+        return self
 
     @field_validator("annotations")
     @classmethod
@@ -150,7 +176,7 @@ class Configuration(_Strict):
                 return cls.model_validate(known)
             except ValidationError as error:
                 for fault in error.errors(include_url=False):
-                    known.pop(str(fault["loc"][0]), None)
+                    known.pop(str(fault["loc"][0]) if fault["loc"] else "policy", None)
 
     @classmethod
     def _parse(cls, raw: dict[str, Any]) -> Self:

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 CONFIGURATION = frozenset(
     (
         "master", "mode", "mtu", "ifName", "mac", "ipam", "allow", "conflictDetection", "conflictTimeoutMs",
-        "routes", "clusterNetworks", "annotations", "kubeconfig", "stateDir", "runDir", "logFile",
-        "logLevel",
+        "routes", "clusterNetworks", "policy", "annotations", "kubeconfig", "stateDir", "runDir",
+        "logFile", "logLevel",
     )
 )  # fmt: skip
 # What the specification and libcni themselves put beside a plugin's keys; `cni.dev/…` is reserved too.
@@ -32,6 +32,7 @@ ANNOTATIONS = ("source", "gateway", "destination", "routes", "mac", "mtu", "mode
 DEFAULT_STATE_DIR = "/var/lib/cni/macvlan-egress"
 DEFAULT_RUN_DIR = "/run/macvlan-egress"
 DEFAULT_LOG_FILE = "/var/log/macvlan-egress.log"
+DEFAULT_POLICY_DIRECTORY = "/etc/cni/macvlan-egress/policies.d"
 DEFAULT_IFNAME = "macvlan0"
 
 

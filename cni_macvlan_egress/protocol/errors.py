@@ -31,6 +31,7 @@ DRIFT = 107
 ALREADY_ATTACHED = 108
 IPAM_FAILED = 109
 DEPENDENCY_MISSING = 110
+POLICY_UNUSABLE = 111
 INTERNAL = 199
 
 # code: (name, when it comes, what to do)
@@ -154,9 +155,15 @@ TABLE: dict[int, tuple[str, str, str]] = {
     ),
     DEPENDENCY_MISSING: (
         "a Python package is missing",
-        "pyroute2, pydantic or PyYAML cannot be imported by the interpreter that runs the plugin.",
+        "pydantic, PyYAML or dnspython cannot be imported by the interpreter that runs the plugin.",
         "Install the plugin with `pip install` into a virtual environment of its own and put its launcher into "
         "the CNI bin directory with `macvlan-egress launcher`.",
+    ),
+    POLICY_UNUSABLE: (
+        "egress policy unusable",
+        "An egress policy, or the place where policies are read, cannot be used; the message names file, rule and "
+        "field. The pods of that namespace reach nothing outside the cluster until it is mended.",
+        "Correct the document; `macvlan-egress policy validate FILE` checks it beforehand.",
     ),
     INTERNAL: (
         "internal error",

@@ -23,7 +23,7 @@ _CALL = re.compile(r"^\d+ +(?P<name>\w+)\((?P<arguments>.*)")
 _THREAD = re.compile(r"^\d+")
 _MESSAGE = re.compile(r"nlmsg_len=(\d+), nlmsg_type=(\w+)")
 # Container IDs, lock numbers and names of namespaces differ from pod to pod.
-_VARIABLE = re.compile(r"[0-9a-f]{12,}|(?<=attachment-)\d+|(?<=-pod)\d+")
+_VARIABLE = re.compile(r"[0-9a-f]{12,}|(?<=attachment-)\d+|(?<=-pod)\d+|(?<=^#)\d+|(?<=/#)\d+")
 _DESCRIPTOR = re.compile(r"^\d+ +\w+\(\d+<(/[^>]*)>")
 _PATH = re.compile(r'"(/[^"]*|\.\./[^"]*)"')
 # rtnetlink's numbers come in fours: NEW, DEL, GET, SET. strace shows a number where it cannot see a socket's

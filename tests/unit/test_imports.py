@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import cni_macvlan_egress
+from cni_macvlan_egress.sources.policy_directory import fingerprint
 
 from .calls import ANNOTATIONS, POD_ARGS, configuration, variables
 
@@ -177,6 +178,29 @@ def test_pass_through_loads_a_handful_of_modules(verb: str) -> None:
     assert {name.split(".")[1] for name in found if name.count(".")} <= {
         "entry", "passthrough", "protocol", "model", "attach",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("verb", ["ADD", "DEL"])
+def test_pod_without_policy_on_a_node_with_policies_loads_hardly_more(tmp_path: Path, verb: str) -> None:
+    directory = tmp_path / "policies.d"
+    directory.mkdir()
+    index = tmp_path / "run/policy/index"
+    index.parent.mkdir(parents=True)
+    index.write_text(f"{directory} {fingerprint(str(directory))}\nbank\n")
+    settings = {"policy": {"directory": str(directory)}, "clusterNetworks": ["10.0.0.0/8"]}
+    document = {
+        **UNANNOTATED,
+        **settings,
+        "stateDir": str(tmp_path / "state"),
+        "runDir": str(tmp_path / "run"),
+    }
+    found, output = loaded(variables(verb, CNI_ARGS=POD_ARGS), document)
+    if verb == "ADD":
+        assert json.loads(output) == PREVIOUS
+        (note,) = (tmp_path / "run/policy/pods").iterdir()
+        assert json.loads(note.read_text())["addresses"] == ["10.0.0.5"]
+    assert not found.intersection(HEAVY)
+    assert {name for name in found if name.split(".")[0] != PACKAGE} <= {"__future__", "_json"}
 
 
 def test_what_heavy_modules_look_like_to_this_test() -> None:

@@ -71,6 +71,7 @@ def test_defaults_work_without_a_word() -> None:
         "conflictTimeoutMs": 200,
         "routes": "destinations",
         "clusterNetworks": (),
+        "policy": None,
         "annotations": ("runtime", "kubernetes"),
         "kubeconfig": None,
         "stateDir": "/var/lib/cni/macvlan-egress",
@@ -195,3 +196,44 @@ def test_release_takes_any_object(raw: dict[str, Any]) -> None:
     except CniError:
         return
     assert released == strict
+
+
+# -- policy
+
+CLUSTER = {"clusterNetworks": ["10.0.0.0/8"]}
+
+
+@pytest.mark.parametrize(
+    ("policy", "directory"),
+    [
+        ({}, "/etc/cni/macvlan-egress/policies.d"),
+        ({"log": True}, "/etc/cni/macvlan-egress/policies.d"),
+        ({"directory": "/srv/policies"}, "/srv/policies"),
+        ({"directory": "/srv/policies", "kubernetes": True}, "/srv/policies"),
+        ({"kubernetes": True}, None),
+    ],
+)
+def test_directory_of_policies_is_read_unless_only_the_api_is_named(
+    policy: dict[str, object], directory: str | None
+) -> None:
+    found = Configuration.of(configuration(policy=policy, **CLUSTER))
+    assert found.policy is not None
+    assert found.policy.source_directory == directory
+
+
+def test_policies_need_to_know_what_they_must_not_block() -> None:
+    with pytest.raises(CniError, match="clusterNetworks must name the networks of pods"):
+        Configuration.of(configuration(policy={}))
+
+
+def test_release_goes_on_without_a_policy_that_is_wrong() -> None:
+    assert Configuration.for_release(configuration(policy={})).policy is None
+    assert Configuration.for_release(configuration(policy={"directory": "here"}, **CLUSTER)).policy is None
+
+
+@pytest.mark.parametrize(
+    "policy", [{"directory": "here"}, {"unknownMacs": "maybe"}, {"files": "/srv"}, "yes"]
+)
+def test_wrong_policy_settings_are_named(policy: object) -> None:
+    with pytest.raises(CniError, match="policy"):
+        Configuration.of(configuration(policy=policy, **CLUSTER))

@@ -1,0 +1,1 @@
+"""Egress policies per namespace, with real packets."""
