@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from typing import Any
 from ..protocol import environment, versions
 from ..protocol.errors import DECODING_FAILURE, INVALID_CONFIGURATION, IO_FAILURE, CniError
 from .launcher import NAME
+
+CONF_DIRECTORY = "/etc/cni/net.d"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,21 @@ def entries(path: str) -> list[Entry]:
         CniError: IO_FAILURE, DECODING_FAILURE, INVALID_CONFIGURATION.
     """
     return _entries_in(_read(path))
+
+
+def node_entry(path: str | None) -> Entry:
+    """Our entry in a file, or in the first file of the node's CNI directory that has one.
+
+    Raises:
+        CniError: as entries(); INVALID_CONFIGURATION if there is none.
+    """
+    for one in [path] if path else sorted(glob.glob(f"{CONF_DIRECTORY}/*.conf*")):
+        if found := entries(one):
+            return found[0]
+    raise CniError(
+        INVALID_CONFIGURATION,
+        f"no plugin of type {NAME!r} in {path or CONF_DIRECTORY}; name a file with --conflist",
+    )
 
 
 def networks(path: str) -> list[tuple[str, list[Entry]]]:

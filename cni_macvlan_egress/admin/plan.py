@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import glob
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -23,10 +22,8 @@ from ..kernel.netns import Sandbox
 from ..model.annotations import PodAnnotations
 from ..model.configuration import Configuration
 from ..protocol.errors import INVALID_CONFIGURATION, CniError
-from .launcher import NAME
-from .manifests import Entry, PodManifest, entries, pods
+from .manifests import CONF_DIRECTORY, Entry, PodManifest, node_entry, pods
 
-_CONF_DIRECTORY = "/etc/cni/net.d"
 _MAIN_INTERFACE = "eth0"
 _ASSUMED_ADDRESS, _ASSUMED_GATEWAY = "10.88.0.2/24", "10.88.0.1"
 
@@ -39,7 +36,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--conflist",
         metavar="FILE",
-        help=f"CNI configuration with the plugin's entry (default: the first one in {_CONF_DIRECTORY})",
+        help=f"CNI configuration with the plugin's entry (default: the first one in {CONF_DIRECTORY})",
     )
     parser.add_argument(
         "--netns",
@@ -52,7 +49,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the plan of every pod in the manifest; 1 if one could not be attached."""
-    entry = _entry(arguments.conflist)
+    entry = node_entry(arguments.conflist)
     configuration = Configuration.of(entry.configuration)
     failed = False
     documents: list[dict[str, Any]] = []
@@ -75,17 +72,6 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(documents, indent=2))
     return 1 if failed else 0
-
-
-def _entry(path: str | None) -> Entry:
-    paths = [path] if path else sorted(glob.glob(os.path.join(_CONF_DIRECTORY, "*.conf*")))
-    for one in paths:
-        if found := entries(one):
-            return found[0]
-    where = path or _CONF_DIRECTORY
-    raise CniError(
-        INVALID_CONFIGURATION, f"no plugin of type {NAME!r} in {where}; name a file with --conflist"
-    )
 
 
 def _plan(

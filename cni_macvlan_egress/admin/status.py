@@ -9,11 +9,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from typing import Any
 
+from ..attach.policy_state import PolicyState
 from ..attach.records import Records
 from ..attach.survey import Counter, Found, survey
 from ..decide.plan import Forward
 from ..decide.ruleset import PASSED, REFUSED
-from ..model.keys import DEFAULT_STATE_DIR
+from ..model.keys import DEFAULT_RUN_DIR, DEFAULT_STATE_DIR
 
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 
@@ -23,22 +24,34 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--state-dir", default=DEFAULT_STATE_DIR, metavar="DIR", help="stateDir (default: %(default)s)"
     )
+    parser.add_argument(
+        "--run-dir", default=DEFAULT_RUN_DIR, metavar="DIR", help="runDir (default: %(default)s)"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print every attachment; 1 if one is not as it should be."""
     found, unreadable = survey(Records(arguments.state_dir))
+    enforced = PolicyState(arguments.run_dir).load()
+    policies = enforced.namespaces if enforced else {}
     if arguments.json:
-        document = {"attachments": [_document(one) for one in found], "unreadable": unreadable}
+        document = {
+            "attachments": [_document(one) for one in found],
+            "policies": {name: {"title": one.title, "broken": one.broken} for name, one in policies.items()},
+            "unreadable": unreadable,
+        }
         print(json.dumps(document, indent=2))
     elif not found:
         print(f"no attachments in {arguments.state_dir}")
     else:
         print("\n".join(table(found)))
+    for name, policy in policies.items() if not arguments.json else ():
+        print(f"policy of {name}: {f'! closed: {policy.broken}' if policy.broken else policy.title}")
     for path in unreadable:
         sys.stderr.write(f"macvlan-egress status: {path} cannot be read; the next DEL or GC moves it aside\n")
-    return 0 if not unreadable and all(one.state == "attached" for one in found) else 1
+    sound = not unreadable and not any(one.broken for one in policies.values())
+    return 0 if sound and all(one.state == "attached" for one in found) else 1
 
 
 def table(found: Iterable[Found]) -> Iterator[str]:

@@ -137,5 +137,5 @@ def test_status_names_a_state_file_that_cannot_be_read(node: Node) -> None:
 
 
 def test_status_of_a_node_without_attachments(node: Node) -> None:
-    assert status(node) == {"attachments": [], "unreadable": []}
+    assert status(node) == {"attachments": [], "policies": {}, "unreadable": []}
     assert "no attachments" in command(node, "status", "--state-dir", node.state_dir)
