@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -29,6 +32,40 @@ ROWS = (
     "kernel requests alone: DEL",
 )
 PEER_ROWS = ROWS[9:11]
+PACKETS = (
+    "plain pod: no policy",
+    "plain pod: 20 rules",
+    "plain pod: 20 rules with ports, of as many addresses",
+    "plain pod: 20 rules with ports, of one address",
+    "plain pod: 20 rules about DNS names",
+    "plain pod: by hand, 20 rules, one each",
+    "plain pod: by hand, 20 addresses in a set",
+    "macvlan: no policy on the NIC",
+    "macvlan: no policy, beside one that has",
+    "macvlan: 20 rules",
+    "node's own: no policy on the NIC",
+    "node's own: a NIC with policies",
+)
+POLICIES = ("20 rules", "20 rules with ports, of as many addresses")
+DEEDS = (
+    *(
+        f"{verb}: {pod}"
+        for pod in ("no key policy", "a namespace without a policy")
+        for verb in ("ADD", "DEL")
+    ),
+    *(
+        row.format(policy)
+        for policy in POLICIES
+        for row in (
+            "change: {}: running process",
+            "change: {}: policy sync",
+            "no change: {}: running process",
+            "ADD: {}",
+            "DEL: {}",
+        )
+    ),
+)
+MEMORY = (*POLICIES, "by hand, 20 rules, one each")
 
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root: the benchmarks make network namespaces"),
@@ -38,9 +75,8 @@ pytestmark = [
 ]
 
 
-def run(*arguments: str, tmp: Path) -> tuple[subprocess.CompletedProcess[str], list[str]]:
-    """Run the benchmarks; also returns the namespaces that this very process left."""
-    process = subprocess.Popen(
+def start(*arguments: str, tmp: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
         [sys.executable, "-m", "benchmarks", *arguments],
         cwd=REPOSITORY,
         env={**os.environ, "TMPDIR": str(tmp)},
@@ -49,13 +85,22 @@ def run(*arguments: str, tmp: Path) -> tuple[subprocess.CompletedProcess[str], l
         text=True,
         encoding="utf-8",
     )
+
+
+def left_by(process: subprocess.Popen[str]) -> list[str]:
+    """The namespaces that this very process left."""
+    return [name for name in os.listdir("/run/netns") if f"-bench-{process.pid}-" in name]
+
+
+def run(*arguments: str, tmp: Path) -> tuple[subprocess.CompletedProcess[str], list[str]]:
+    """Run the benchmarks; also returns the namespaces that this very process left."""
+    process = start(*arguments, tmp=tmp)
     try:
         stdout, stderr = process.communicate(timeout=TIMEOUT_SECONDS)
     finally:
         process.terminate()  # it tidies up, unlike one that is killed
         process.wait()
-    namespaces = [name for name in os.listdir("/run/netns") if f"-bench-{process.pid}-" in name]
-    return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr), namespaces
+    return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr), left_by(process)
 
 
 def figures(text: str) -> dict[str, list[float]]:
@@ -118,3 +163,57 @@ def test_failing_plugin_ends_the_run_and_leaves_nothing(tmp_path: Path, script: 
     assert "Traceback" not in done.stderr
     assert left == []
     assert list(tmp_path.iterdir()) == [plugin]
+
+
+def tables(text: str) -> list[dict[str, list[str]]]:
+    """Every table in order: its rows by name, with the other cells as they are."""
+    found: list[dict[str, list[str]]] = []
+    lines = [line for line in text.splitlines() if line.startswith("| ")]
+    for line, following in pairwise([*lines, ""]):
+        name, *cells = (cell.strip() for cell in line.strip("|").split("|"))
+        if following.startswith("| --"):
+            found.append({})
+        elif not name.startswith("--"):
+            found[-1][name] = cells
+    return found
+
+
+def test_policy_measures_packets_changes_and_memory(tmp_path: Path) -> None:
+    done, left = run("policy", "--quick", tmp=tmp_path)
+    assert done.returncode == 0, done.stderr
+    packets, deeds, memory = tables(done.stdout)
+    assert tuple(packets) == PACKETS
+    for name, (rate, each, more, times) in packets.items():
+        assert float(rate) > 0, name
+        assert float(each) > 0, name
+        assert float(times) > 0, name
+        if name.endswith(("pod: no policy", "no policy on the NIC")):
+            assert (more, times) == ("+0", "1.00"), name
+    assert tuple(deeds) == DEEDS
+    for name, (median, p99, cpu, peak) in deeds.items():
+        assert 0 < float(median) <= float(p99), name
+        assert float(cpu) > 0, name
+        assert bool(peak) == name.endswith("policy sync"), name
+    assert tuple(memory) == MEMORY
+    assert left == []
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+def test_interrupted_benchmark_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
+    process = start("policy", "--quick", tmp=tmp_path)
+    try:
+        deadline = time.monotonic() + TIMEOUT_SECONDS
+        while len(left_by(process)) < 6:  # it is in the midst of making pods
+            assert process.poll() is None, process.communicate()[1]
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        process.send_signal(number)
+        _, stderr = process.communicate(timeout=TIMEOUT_SECONDS)
+    finally:
+        process.terminate()
+        process.wait()
+    assert process.returncode == 128 + number
+    assert "Traceback" not in stderr
+    assert left_by(process) == []
+    assert list(tmp_path.iterdir()) == []
