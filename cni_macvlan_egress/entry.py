@@ -14,7 +14,7 @@ from .protocol.errors import DEPENDENCY_MISSING, INTERNAL, CniError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import NoReturn
 
 
@@ -45,15 +45,32 @@ def script() -> int:
 
 def serve(variables: Mapping[str, str]) -> int:
     """Answer one CNI call on stdout; 0 if it succeeded."""
-    session = _Session()
+    status, output, words = respond(variables, wire.read_stdin)
     try:
-        output = session.answer(variables)
+        wire.write_stdout(output)
+    except OSError as error:
+        # An answer that cannot be heard is a failure, whatever it says.
+        status, words = 1, f"macvlan-egress: cannot write the answer to stdout: {error.strerror}\n{words}"
+    _whisper(words)
+    return status
+
+
+def respond(variables: Mapping[str, str], read: Callable[[], wire.Document]) -> tuple[int, str, str]:
+    """Serve one CNI call, and return exit status, stdout and stderr of its process.
+
+    Args:
+        variables: the environment.
+        read: gives stdin; not called if the verb has no use for it.
+    """
+    session = _Session(variables)
+    try:
+        output = session.answer(read)
     except CniError as error:
-        return session.fail(error)
+        return session.failure(error)
     except ModuleNotFoundError as error:
         if (error.name or "").startswith(__package__):
-            return session.fail(_internal(error))
-        return session.fail(
+            return session.failure(_internal(error))
+        return session.failure(
             CniError(
                 DEPENDENCY_MISSING,
                 f"the Python package {error.name} is missing for {sys.executable}; install cni-macvlan-egress with "
@@ -61,8 +78,8 @@ def serve(variables: Mapping[str, str]) -> int:
             )
         )
     except Exception as error:
-        return session.fail(_internal(error))
-    return session.say(output, 0) if output else 0
+        return session.failure(_internal(error))
+    return 0, f"{output}\n" if output else "", ""
 
 
 class _Session:
@@ -70,16 +87,15 @@ class _Session:
 
     __slots__ = ("configuration", "variables")
 
-    def __init__(self) -> None:
-        self.variables: Mapping[str, str] = {}
+    def __init__(self, variables: Mapping[str, str]) -> None:
+        self.variables = variables
         self.configuration: dict[str, object] = {}
 
-    def answer(self, variables: Mapping[str, str]) -> str:
-        self.variables = variables
-        env = environment.read(variables)
+    def answer(self, read: Callable[[], wire.Document]) -> str:
+        env = environment.read(self.variables)
         if env.command == "VERSION":
             return versions.report()
-        document = wire.read_stdin()
+        document = read()
         self.configuration = document.values
 
         from .protocol.call import Call
@@ -98,7 +114,7 @@ class _Session:
 
         return verbs.answer(call)
 
-    def fail(self, error: CniError) -> int:
+    def failure(self, error: CniError) -> tuple[int, str, str]:
         version = self.configuration.get("cniVersion")
         body: dict[str, object] = {
             "cniVersion": version if version in versions.SUPPORTED else versions.LATEST,
@@ -107,11 +123,12 @@ class _Session:
         }
         if error.details:
             body["details"] = error.details
-        status = self.say(wire.encode(body), 1)
-        if error.code != INTERNAL:
-            _whisper(f"macvlan-egress: {error.msg}\n")
-        if not self.configuration:
-            return status  # nobody has said yet where the log is
+        words = f"macvlan-egress: {error.msg}\n" if error.code != INTERNAL else ""
+        if self.configuration:  # else nobody has said yet where the log is
+            self._log(error)
+        return 1, wire.encode(body) + "\n", words
+
+    def _log(self, error: CniError) -> None:
         from . import log
 
         args = environment.parse_args(self.variables.get("CNI_ARGS", ""), lenient=True)
@@ -125,22 +142,12 @@ class _Session:
             pod="/".join(pod),
             traceback=getattr(error, "traceback", ""),
         )
-        return status
-
-    def say(self, text: str, status: int) -> int:
-        """Put an answer on stdout; one that cannot be heard is a failure, whatever it says."""
-        try:
-            wire.write_stdout(text + "\n")
-        except OSError as error:
-            _whisper(f"macvlan-egress: cannot write the answer to stdout: {error.strerror}\n")
-            return 1
-        return status
 
 
 def _whisper(text: str) -> None:
     """A word for the runtime's own log; if nobody wants to hear it, the answer on stdout still counts."""
     try:
-        if sys.stderr is not None:
+        if text and sys.stderr is not None:
             sys.stderr.write(text)
     except (OSError, ValueError):
         pass

@@ -12,9 +12,12 @@ from ..protocol.errors import CniError
 
 # command: what it does; its module in this package has configure(parser) and run(arguments)
 COMMANDS = {
+    "daemon": "serve the native launcher's calls in a process that is warm",
     "demo": "attach pods in throwaway namespaces, with real packets, and show it",
     "launcher": "print or write the executable for a node's CNI bin directory",
+    "metrics": "print what the daemon counts, as Prometheus reads it",
     "plan": "show what an ADD of a manifest's pods would do on this node; nothing is changed",
+    "policy": "check, explain, show and enforce egress policies",
     "status": "show the attachments of this node, their drift and their counters",
     "validate": "check a conflist, or a pod's annotations, without touching anything",
     "version": "print the versions of the plugin and of CNI",

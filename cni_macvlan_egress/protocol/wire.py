@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import posix
 
-from .errors import DECODING_FAILURE, CniError
+from .errors import DECODING_FAILURE, IO_FAILURE, CniError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,17 +46,31 @@ def read_stdin() -> Document:
     """Read and decode stdin.
 
     Raises:
-        CniError: DECODING_FAILURE if it is too large, not UTF-8 or not one JSON object.
+        CniError: DECODING_FAILURE if it is too large, not UTF-8 or not one JSON object; IO_FAILURE.
     """
     chunks = []
     size = 0
-    while chunk := posix.read(0, 1 << 16):
-        size += len(chunk)
-        if size > MAX_STDIN_BYTES:
-            raise CniError(DECODING_FAILURE, f"stdin is larger than {MAX_STDIN_BYTES >> 20} MiB")
-        chunks.append(chunk)
     try:
-        return decode(b"".join(chunks).decode())
+        while chunk := posix.read(0, 1 << 16):
+            size += len(chunk)
+            if size > MAX_STDIN_BYTES:
+                raise CniError(DECODING_FAILURE, f"stdin is larger than {MAX_STDIN_BYTES >> 20} MiB")
+            chunks.append(chunk)
+    except OSError as error:  # it is closed, or a directory
+        raise CniError(IO_FAILURE, f"stdin cannot be read: {error.strerror}") from None
+    return decode_bytes(b"".join(chunks))
+
+
+def decode_bytes(data: bytes) -> Document:
+    """Decode one JSON object in UTF-8.
+
+    Raises:
+        CniError: DECODING_FAILURE if it is too large, not UTF-8 or not one JSON object.
+    """
+    if len(data) > MAX_STDIN_BYTES:
+        raise CniError(DECODING_FAILURE, f"stdin is larger than {MAX_STDIN_BYTES >> 20} MiB")
+    try:
+        return decode(data.decode())
     except UnicodeDecodeError as error:
         raise CniError(DECODING_FAILURE, f"stdin is not UTF-8: {error}") from None
 

@@ -1,0 +1,1 @@
+"""The long-running process that serves the launcher's calls."""

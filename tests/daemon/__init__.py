@@ -1,0 +1,1 @@
+"""The daemon and its native launcher, as processes on a node."""
