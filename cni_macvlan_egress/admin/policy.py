@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..attach import policies
-from ..attach.policing import Policing, Report, counts
+from ..attach.enforcer import counts
+from ..attach.policing import Policing, Report
 from ..attach.policy_state import PolicyState
 from ..decide import egress
 from ..decide.enforced import Applied, Enforced, Hits

@@ -1,16 +1,10 @@
-"""Puts egress policies into force: for a pod at its ADD, for all of them when something has changed, never after DEL.
-
-State and kernel are brought from one state to the next by one transaction. Where the kernel is not in the state that
-the files speak of (a call was killed between the two, or somebody has flushed the table), the transaction fails as a
-whole and the table is made anew.
-"""
+"""Decides which egress policies are in force: for a pod at its ADD and DEL, for all when something has changed."""
 
 from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from ..decide import egress
@@ -18,31 +12,23 @@ from ..decide.enforced import (
     Applied,
     Change,
     Enforced,
-    Hits,
     added,
-    change,
-    contents,
     hits,
-    inside,
-    rebuilt,
-    stripped,
-    without_hooks,
 )
-from ..decide.enforcement import TABLE, Compiled, close_table, compile_policy
+from ..decide.enforcement import Compiled, close_table, compile_policy
 from ..decide.facts import LinkFact
 from ..decide.guard import Guest
 from ..decide.interfaces import MainInterface
 from ..decide.plan import Plan
 from ..kernel import netns
-from ..kernel.grace import grace_period
 from ..kernel.netns import Sandbox
-from ..kernel.nftables import Nftables
 from ..kernel.veth import host_end
 from ..log import Log
 from ..model.configuration import Configuration
 from ..model.policy import Answer, Policy
 from ..protocol.errors import KERNEL_REFUSED, CniError
 from . import locks, policies
+from .enforcer import Enforcer, objects, sandbox_of_note
 from .node import Node
 from .policy_state import PodNote, PolicyState
 from .records import Record, Records, attachment_key, boot_id
@@ -72,6 +58,7 @@ class Policing:
         self._configuration = configuration
         self._log = log
         self._state = PolicyState(configuration.run_dir)
+        self._enforcer = Enforcer(self._state)
         self._names = policies.Names(configuration, self._state)
 
     def admit(self, note: PodNote, sandbox: Sandbox, plan: Plan | None, nic: LinkFact | None) -> None:
@@ -102,7 +89,7 @@ class Policing:
                 self._admit_guest(new, note, plan, nic)
             if new != old:
                 # What somebody may have flushed meanwhile is filled anew, so that this pod at least is held.
-                self._enforce(old, self._counted(old, new.tidied()), compiled, renew=compiled.keys())
+                self._enforcer.enforce(old, self._counted(old, new.tidied()), compiled, renew=compiled.keys())
 
     def release(self, key: str) -> None:
         """Let go of an attachment; one of which nothing is known is no error.
@@ -116,13 +103,13 @@ class Policing:
         with locks.policy(self._configuration.run_dir):
             old = self._state.load()
             if old is not None and key in old.keys:
-                self._enforce(old, old.without(key), {})
+                self._enforcer.enforce(old, old.without(key), {})
             elif old is not None:  # an ADD was killed between kernel and file, and left what nobody knows of
-                self._run_inside(key, Change(switch=close_table()))
-                self._enforce(old, old, {}, sound=False)
+                self._enforcer.run_inside(key, Change(switch=close_table()))
+                self._enforcer.enforce(old, old, {}, sound=False)
             else:  # the file is lost: only the table knows
-                self._run_inside(key, Change(switch=close_table()))
-                self._strip(key)
+                self._enforcer.run_inside(key, Change(switch=close_table()))
+                self._enforcer.strip(key)
             self._state.unmark(key)
             self._state.forget(key)
 
@@ -158,8 +145,8 @@ class Policing:
             changes = list(_differences(old, new))
             new = self._counted(old, new)
             if changes or not sound:
-                self._enforce(old, new, compiled, sound=sound)
-            if self._mended(new, compiled):
+                self._enforcer.enforce(old, new, compiled, sound=sound)
+            if self._enforcer.mend(new, compiled):
                 changes.append("the table was not as it should be, and was made anew")
             marks = self._state.marks()
             for key in marks - new.keys:
@@ -183,8 +170,8 @@ class Policing:
         if not sound or key not in enforced.keys:
             return []
         main = enforced.mains.get(key)
-        found = self._differences_inside(enforced, main) if main else []
-        return [f"policy: {one}" for one in (*found, *self._differences_on_node(enforced))]
+        found = self._enforcer.differences_inside(enforced, main) if main else []
+        return [f"policy: {one}" for one in (*found, *self._enforcer.differences_on_node(enforced))]
 
     def all_differences(self) -> list[str]:
         """The same for every attachment.
@@ -193,21 +180,10 @@ class Policing:
             CniError: KERNEL_REFUSED, IO_FAILURE.
         """
         enforced, _ = self._load()
-        found = self._differences_on_node(enforced)
+        found = self._enforcer.differences_on_node(enforced)
         for main in enforced.mains.values():
-            found += self._differences_inside(enforced, main)
+            found += self._enforcer.differences_inside(enforced, main)
         return found
-
-    def _differences_on_node(self, enforced: Enforced) -> list[str]:
-        commands = "" if enforced.empty else rebuilt(enforced, self._complete(enforced, {})).text
-        return list(_missing(_expected(commands), contents(_objects())))
-
-    def _differences_inside(self, enforced: Enforced, main: MainInterface) -> list[str]:
-        actual = self._contents_inside(main)
-        if actual is None:
-            return []
-        compiled = self._complete(enforced, {})[main.namespace]
-        return list(_missing(_expected(inside(main, compiled).text), actual))
 
     # -- what is wanted ----------------------------------------------------------------------------------------
 
@@ -244,7 +220,7 @@ class Policing:
             if before is not None and (before.side == "pod" or before.device in devices):
                 found[note.key] = before
                 continue
-            sandbox = _sandbox(note)
+            sandbox = sandbox_of_note(note)
             if sandbox is not None:
                 with sandbox:
                     found[note.key] = _main_interface(note, sandbox)
@@ -283,7 +259,7 @@ class Policing:
     def _living(self) -> Iterator[PodNote]:
         """The pods that came by and are still there; of others nothing is kept."""
         for note in self._state.notes():
-            sandbox = _sandbox(note)
+            sandbox = sandbox_of_note(note)
             if sandbox is None:
                 self._state.forget(note.key)
                 continue
@@ -315,131 +291,6 @@ class Policing:
             self._log.warning("policy: the state file cannot be read; all rules are made anew")
             self.sync()
 
-    def _complete(self, enforced: Enforced, compiled: Mapping[str, Compiled]) -> dict[str, Compiled]:
-        """The policies of a state: those at hand, and the others as they were kept."""
-        return {
-            name: compiled[name] if name in compiled else self._state.load_compiled(name)
-            for name in enforced.namespaces
-        }
-
-    def _strip(self, key: str) -> None:
-        with Nftables() as nftables:
-            last = self._state.marks() <= {key}
-            if commands := close_table() if last else stripped(nftables.objects(TABLE), key):
-                nftables.run(commands, _INSTALL)
-        if last:
-            self._state.remove_compiled(self._state.compiled())
-
-    def _enforce(
-        self,
-        old: Enforced,
-        new: Enforced,
-        compiled: dict[str, Compiled],
-        *,
-        sound: bool = True,
-        renew: Collection[str] = (),
-    ) -> None:
-        kept = {name: one for name, one in compiled.items() if name in new.namespaces}
-        try:
-            for key in new.keys - old.keys:
-                self._state.mark(key)
-            for one in kept.values():
-                self._state.save_compiled(one)
-            self._transact(old, new, kept, sound=sound, renew=renew)
-            self._enforce_inside(old, new, kept)
-            self._state.save(new)
-        except BaseException:
-            self._revert(old, new, sound=sound)
-            raise
-        self._state.remove_compiled(self._state.compiled() - new.namespaces.keys())
-        for key in old.keys - new.keys:
-            self._state.unmark(key)
-
-    def _revert(self, old: Enforced, new: Enforced, *, sound: bool) -> None:
-        """Go back as far as possible; the next sync mends what could not be."""
-        if not sound:
-            return
-        with suppress(CniError), Nftables() as nftables:
-            _run(nftables, rebuilt(old, self._complete(old, {})))
-        for key in new.keys - old.keys:
-            with suppress(CniError):
-                if (main := new.mains.get(key)) is not None and main.side == "pod":
-                    self._run_inside(key, Change(switch=close_table()))
-                self._state.unmark(key)
-        with suppress(CniError):
-            self._state.remove_compiled(new.namespaces.keys() - old.namespaces.keys())
-
-    def _transact(
-        self,
-        old: Enforced,
-        new: Enforced,
-        compiled: dict[str, Compiled],
-        *,
-        sound: bool,
-        renew: Collection[str],
-    ) -> None:
-        with Nftables() as nftables:
-            if not sound:
-                _run(nftables, rebuilt(new, self._complete(new, compiled)))
-                return
-            steps = change(old, new, compiled, renew)
-            try:
-                _run(nftables, steps)
-            except CniError:
-                _run(nftables, rebuilt(new, self._complete(new, compiled)))
-
-    def _enforce_inside(self, old: Enforced, new: Enforced, compiled: dict[str, Compiled]) -> None:
-        """Hold the pods whose main interface has no end on the node, in their own namespace."""
-        for key, main in old.mains.items():
-            if main.side == "pod" and key not in new.mains:
-                self._run_inside(key, Change(switch=close_table()))
-        for key, main in new.mains.items():
-            if main.side != "pod":
-                continue
-            before, now = old.namespaces.get(main.namespace), new.namespaces[main.namespace]
-            if old.mains.get(key) != main or before is None or before.generation != now.generation:
-                commands = compiled.get(main.namespace) or self._state.load_compiled(main.namespace)
-                self._run_inside(key, inside(main, commands))
-
-    def _run_inside(self, key: str, steps: Change) -> None:
-        note = self._state.note(key)
-        sandbox = _sandbox(note) if note else None
-        if sandbox is None:
-            return
-
-        def work() -> None:
-            with Nftables() as nftables:
-                _run(nftables, steps)
-
-        with sandbox:
-            sandbox.run(work)
-
-    def _mended(self, new: Enforced, compiled: dict[str, Compiled]) -> bool:
-        """Compare the tables with what they should hold, and make anew those that differ."""
-        steps = rebuilt(new, compiled)
-        mended = _expected(steps.text) != contents(_objects())
-        if mended:
-            with Nftables() as nftables:
-                _run(nftables, steps)
-        for key, main in new.mains.items():
-            actual = self._contents_inside(main)
-            if actual is None:
-                continue
-            steps = inside(main, compiled[main.namespace])
-            if _expected(steps.text) != actual:
-                self._run_inside(key, steps)
-                mended = True
-        return mended
-
-    def _contents_inside(self, main: MainInterface) -> dict[tuple[str, str], str] | None:
-        """What the table in a pod's namespace holds; None if the pod is held on the node, or gone."""
-        note = self._state.note(main.key) if main.side == "pod" else None
-        sandbox = _sandbox(note) if note else None
-        if sandbox is None:
-            return None
-        with sandbox:
-            return contents(sandbox.run(_objects))
-
     def _counted(self, old: Enforced, new: Enforced) -> Enforced:
         """Carry over what the generations that are about to go have counted."""
         going = [
@@ -449,7 +300,7 @@ class Policing:
         ]
         if not any(old.namespaces[name].rules == new.namespaces[name].rules for name in going):
             return new
-        counts = hits(_objects())
+        counts = hits(objects())
         namespaces = {
             name: replace(one, hits=added(one.hits, counts.get(name, {})))
             if name in going and old.namespaces[name].rules == one.rules
@@ -457,34 +308,6 @@ class Policing:
             for name, one in new.namespaces.items()
         }
         return replace(new, namespaces=namespaces)
-
-
-def counts(state: PolicyState, enforced: Enforced) -> dict[str, Hits]:
-    """What the policies in force have counted, by namespace and comment, since they are the same policies.
-
-    Raises:
-        CniError: KERNEL_REFUSED.
-    """
-    found = hits(_objects())
-    for key, main in enforced.mains.items():
-        note = state.note(key) if main.side == "pod" else None
-        sandbox = _sandbox(note) if note else None
-        if sandbox is not None:
-            with sandbox:
-                inner = hits(sandbox.run(_objects))
-            for name, one in inner.items():
-                found[name] = added(found.get(name, {}), one)
-    for name, applied in enforced.namespaces.items():
-        found[name] = added(found.get(name, {}), applied.hits)
-    return found
-
-
-def _run(nftables: Nftables, steps: Change) -> None:
-    for commands in filter(None, (steps.prepare, steps.switch)):
-        nftables.run(commands, _INSTALL)
-    if steps.clear:
-        grace_period()
-        nftables.run(steps.clear, _INSTALL)
 
 
 def _main_interface(note: PodNote, sandbox: Sandbox) -> MainInterface:
@@ -513,17 +336,8 @@ def _is_address(text: str) -> bool:
     return True
 
 
-def _sandbox(note: PodNote) -> Sandbox | None:
-    return netns.find(note.netns, netns.Identity(note.netns_device, note.netns_inode))
-
-
 def _namespace(record: Record) -> str:
     return record.pod.partition("/")[0]
-
-
-def _objects() -> list[dict[str, object]]:
-    with Nftables() as nftables:
-        return nftables.objects(TABLE)
 
 
 def _with_hits(applied: dict[str, Applied], old: Enforced) -> dict[str, Applied]:
@@ -551,30 +365,3 @@ def _differences(old: Enforced, new: Enforced) -> Iterator[str]:
         yield f"{key}: let go"
     if old.keys == new.keys and (old.mains, old.guards) != (new.mains, new.guards):
         yield "the interfaces that are held have changed"
-
-
-def _expected(commands: str) -> dict[tuple[str, str], str]:
-    """What a table holds after commands, in nft's own words: run in an empty namespace and read back."""
-    if not commands:
-        return {}
-
-    def install() -> list[dict[str, object]]:
-        with Nftables() as nftables:
-            nftables.run(without_hooks(commands), _INSTALL)
-            return nftables.objects(TABLE)
-
-    return contents(netns.in_new_namespace(install))
-
-
-def _missing(expected: dict[tuple[str, str], str], actual: dict[tuple[str, str], str]) -> Iterator[str]:
-    for kind, name in sorted(expected.keys() | actual.keys()):
-        wanted, found = expected.get((kind, name)), actual.get((kind, name))
-        if found is None:
-            yield f"{kind} {name}: expected in the table, found none of that name"
-        elif wanted is None:
-            yield f"{kind} {name}: found in the table, expected none of that name"
-        elif wanted != found:
-            what = "rules" if kind == "chain" else "elements"
-            lines, others = wanted.splitlines(), found.splitlines()
-            lost, strange = len(set(lines) - set(others)), len(set(others) - set(lines))
-            yield f"{kind} {name}: {lost} of the {len(lines)} expected {what} not found, {strange} found that were not"

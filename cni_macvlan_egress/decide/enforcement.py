@@ -4,7 +4,7 @@ From where a pod's interfaces are held (interfaces.py, guard.py) a packet comes 
 destination, whatever the number of rules and pods.
 
 What a namespace's policy says stands in maps and chains whose names bear a generation: a change makes new ones, turns
-the few fixed chains to them and removes the old ones, all in one transaction.
+the few fixed chains to them and removes the old ones, each in a transaction of its own.
 """
 
 from __future__ import annotations
