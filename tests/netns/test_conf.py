@@ -27,7 +27,17 @@ NETWORK = "multus-nad.yaml"
 EGRESS_POD, ROUTER_POD = "pod-egress.yaml", "pod-openshift-router.yaml"
 SERVICE = "service.yaml"
 README = "README.md"
-TESTED = {*CHAINED, STANDALONE, NETWORK, EGRESS_POD, ROUTER_POD, SERVICE, README}
+POLICIES = {
+    "policies/egressnetworkpolicy.yaml": "EgressNetworkPolicy",
+    "policies/egressfirewall.yaml": "EgressFirewall",
+    "policies/locked-down.yaml": "EgressNetworkPolicy",
+}
+UNITS = ("macvlan-egress-policy.service", "macvlan-egress.service")
+DAEMON_SOCKET = "macvlan-egress.socket"
+RIGHTS = "rbac-policy.yaml"  # enforced by the API server of tests/sources/policy_api.py
+TESTED = {
+    *CHAINED, STANDALONE, NETWORK, EGRESS_POD, ROUTER_POD, SERVICE, README, *POLICIES, *UNITS, DAEMON_SOCKET, RIGHTS,
+}  # fmt: skip
 NOT_ALLOWED = 100
 PLAIN: dict[str, Any] = {POD_ANNOTATIONS: None}  # what containerd says of a pod without annotations
 # What the plugins use unless told otherwise; /run/netns stays as it is.
@@ -169,6 +179,33 @@ def test_readme_explains_every_file_and_no_other() -> None:
     rows = re.findall(r"^\| \[(.+?)\]\((.+?)\) \| \S", (CONF / README).read_text(), re.MULTILINE)
     assert all(name == target for name, target in rows)
     assert sorted(name for name, _ in rows) == sorted(TESTED - {README})
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_policy_is_found_valid(bin_dir: str, name: str) -> None:
+    argv = [f"{bin_dir}/macvlan-egress", "policy", "validate", str(CONF / name)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    assert POLICIES[name] in done.stdout
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_unit_starts_a_command_that_there_is(bin_dir: str, name: str) -> None:
+    (line,) = re.findall(r"^ExecStart=(.+)$", (CONF / name).read_text(), re.MULTILINE)
+    _, *words = line.split()
+    argv = [f"{bin_dir}/macvlan-egress", *words, "--help"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_socket_unit_listens_where_the_launcher_calls() -> None:
+    (path,) = re.findall(r"^ListenStream=(.+)$", (CONF / DAEMON_SOCKET).read_text(), re.MULTILINE)
+    assert path == "/run/macvlan-egress/daemon.sock"
+
+
+def test_rights_are_of_the_three_kinds_that_they_take() -> None:
+    kinds = [one["kind"] for one in yaml.safe_load_all((CONF / RIGHTS).read_text())]
+    assert kinds == ["ServiceAccount", "ClusterRole", "ClusterRoleBinding"]
 
 
 @pytest.mark.parametrize("name", [*CHAINED, STANDALONE])
