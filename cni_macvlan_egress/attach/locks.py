@@ -57,6 +57,13 @@ def names(run_dir: str) -> Iterator[None]:
 
 
 @contextmanager
+def index(run_dir: str) -> Iterator[None]:
+    """Be the only one that writes down which namespaces have a policy."""
+    with _held(run_dir, "index.lock", "the index of policies is being written", WAIT_SECONDS):
+        yield
+
+
+@contextmanager
 def _held(run_dir: str, name: str, busy: str, wait_seconds: float) -> Iterator[None]:
     make_directory(run_dir)
     path = f"{run_dir}/{name}"

@@ -17,7 +17,7 @@ from ..decide.enforcement import Compiled
 from ..decide.guard import Guard, Guest
 from ..decide.interfaces import MainInterface
 from ..protocol.errors import IO_FAILURE, CniError
-from . import files, paths
+from . import files, locks, paths
 
 _VERSION = 1
 
@@ -196,7 +196,8 @@ class PolicyState:
         files.make_directory(self._directory)
         text = "\n".join((f"{directory} {fingerprint}", *sorted(namespaces), ""))
         if self._read("index") != text:
-            files.write_quickly(paths.policy_index(self._run_dir), text)
+            with locks.index(self._run_dir):
+                files.write_quickly(paths.policy_index(self._run_dir), text)
 
     def _note(self, name: str) -> PodNote | None:
         text = self._read(name)
