@@ -12,8 +12,8 @@ import os
 import platform
 import struct
 import sys
-from contextlib import suppress
 
+from ..attach.files import write_atomically
 from ..protocol.errors import IO_FAILURE, CniError
 from .daemon import SOCKET
 
@@ -109,10 +109,10 @@ def write_native(arguments: argparse.Namespace) -> list[str]:
         direct = os.path.join(directory, DIRECT_NAME)
     launcher = with_settings(native(arguments.machine), arguments.socket, direct, arguments.deadline)
     if direct and not arguments.direct:
-        _write_executable(direct, for_this_installation().encode())
+        write_atomically(direct, for_this_installation(), mode=0o755)
         written.append(direct)
     path = os.path.join(directory, NAME)
-    _write_executable(path, launcher)
+    write_atomically(path, launcher, mode=0o755)
     return [*written, path]
 
 
@@ -225,28 +225,5 @@ def for_this_installation() -> str:
 def write(directory: str) -> str:
     """Put the launcher into a CNI bin directory, atomically; returns its path."""
     path = os.path.join(directory, NAME)
-    _write_executable(path, for_this_installation().encode())
+    write_atomically(path, for_this_installation(), mode=0o755)
     return path
-
-
-def _write_executable(path: str, content: bytes) -> None:
-    """In the place of an old one that may be running, atomically."""
-    from ..attach.files import sync_directory
-    from ..attach.paths import unfinished
-
-    temporary = unfinished(path)
-    try:
-        try:
-            with open(temporary, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fchmod(file.fileno(), 0o755)
-                os.fsync(file.fileno())
-            os.rename(temporary, path)
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(temporary)
-            raise
-        sync_directory(os.path.dirname(path) or ".")
-    except OSError as error:
-        raise CniError(IO_FAILURE, f"cannot write {path}: {error.strerror}") from None

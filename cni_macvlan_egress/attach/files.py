@@ -9,13 +9,13 @@ from ..protocol.errors import IO_FAILURE, CniError
 from . import paths
 
 
-def write_atomically(path: str, text: str, mode: int = 0o600) -> None:
+def write_atomically(path: str, content: str | bytes, mode: int = 0o600) -> None:
     """Write a file so that readers and power cuts see the old one or the new one.
 
     Raises:
         CniError: IO_FAILURE.
     """
-    _write(path, text, mode, durable=True)
+    _write(path, content.encode() if isinstance(content, str) else content, mode, durable=True)
 
 
 def write_quickly(path: str, text: str, mode: int = 0o600) -> None:
@@ -24,18 +24,18 @@ def write_quickly(path: str, text: str, mode: int = 0o600) -> None:
     Raises:
         CniError: IO_FAILURE.
     """
-    _write(path, text, mode, durable=False)
+    _write(path, text.encode(), mode, durable=False)
 
 
-def _write(path: str, text: str, mode: int, *, durable: bool) -> None:
-    directory = os.path.dirname(path)
+def _write(path: str, data: bytes, mode: int, *, durable: bool) -> None:
+    directory = os.path.dirname(path) or "."
     temporary = paths.unfinished(path)
     try:
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
         try:
-            with os.fdopen(fd, "w", encoding="utf-8") as file:
+            with os.fdopen(fd, "wb") as file:
                 os.fchmod(file.fileno(), mode)
-                file.write(text)
+                file.write(data)
                 file.flush()
                 if durable:
                     os.fsync(file.fileno())
