@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
-from cni_macvlan_egress.admin.theatre.namespace import Namespace, index_of, plug
+from cni_macvlan_egress.admin.theatre.namespace import Namespace, add_address, add_bridge, plug
 
 from .process import BenchmarkError
 
@@ -61,11 +61,11 @@ class Cluster:
         with self._undo:
             self.lan = self._namespace("lan")
             self.node = self._namespace("node")
-            _bridge(self.lan, "br0", f"{ROUTER}/24")
+            add_bridge(self.lan, "br0", f"{ROUTER}/24")
             plug("connect the node", self.lan, "node", self.node, NIC, bridge="br0")
-            _address(self.node, NIC, f"{_NODE}/24")
+            add_address(self.node, NIC, f"{_NODE}/24")
             _default_route(self.node, ROUTER)
-            _bridge(self.node, "cni0", f"{_PODS_ROUTER}/16")
+            add_bridge(self.node, "cni0", f"{_PODS_ROUTER}/16")
             self._undo = self._undo.pop_all()
         return self
 
@@ -81,7 +81,7 @@ class Cluster:
         host_end = f"veth{self._pods}"
         address = f"10.88.{(self._pods + 1) >> 8}.{(self._pods + 1) & 255}/16"
         plug(f"connect pod {name}", self.node, host_end, namespace, NIC, bridge="cni0")
-        _address(namespace, NIC, address)
+        add_address(namespace, NIC, address)
         _default_route(namespace, _PODS_ROUTER)
         previous = {
             "cniVersion": "1.0.0",
@@ -124,22 +124,6 @@ def inside(namespace: Namespace) -> Iterator[None]:
 def _enter(fd: int) -> None:
     if _LIBC.setns(fd, _CLONE_NEWNET):
         raise BenchmarkError(f"cannot enter a network namespace: {os.strerror(ctypes.get_errno())}")
-
-
-def _bridge(namespace: Namespace, name: str, address: str) -> None:
-    namespace.configure(
-        f"make bridge {name}",
-        lambda ip: ip.link("add", ifname=name, kind="bridge", br_forward_delay=0, state="up"),
-    )
-    _address(namespace, name, address)
-
-
-def _address(namespace: Namespace, interface: str, address: str) -> None:
-    host, _, length = address.partition("/")
-    namespace.configure(
-        f"add {address} to {interface}",
-        lambda ip: ip.addr("add", index=index_of(ip, interface), address=host, prefixlen=int(length)),
-    )
 
 
 def _default_route(namespace: Namespace, gateway: str) -> None:

@@ -103,6 +103,32 @@ class Namespace:
             netns.remove(self.name, libc=_LIBC)
 
 
+def add_bridge(namespace: Namespace, name: str, address: str) -> None:
+    """Make a bridge with an address, up.
+
+    Raises:
+        CniError: KERNEL_REFUSED.
+    """
+    namespace.configure(
+        f"make bridge {name}",
+        lambda ip: ip.link("add", ifname=name, kind="bridge", br_forward_delay=0, state="up"),
+    )
+    add_address(namespace, name, address)
+
+
+def add_address(namespace: Namespace, interface: str, address: str) -> None:
+    """Give an interface an address with its prefix length.
+
+    Raises:
+        CniError: KERNEL_REFUSED.
+    """
+    host, _, length = address.partition("/")
+    namespace.configure(
+        f"add {address} to {interface}",
+        lambda ip: ip.addr("add", index=index_of(ip, interface), address=host, prefixlen=int(length)),
+    )
+
+
 def plug(
     what: str, one: Namespace, name: str, other: Namespace, other_name: str, *, bridge: str = ""
 ) -> None:

@@ -22,7 +22,7 @@ from ...kernel.nftables import Nftables
 from ...model import keys
 from ...protocol.errors import MASTER_UNUSABLE, CniError
 from .inventory import mac
-from .namespace import Namespace, index_of, plug
+from .namespace import Namespace, add_address, add_bridge, index_of, plug
 from .traffic import PORT
 
 PREFIX = "macvlan-egress-demo"
@@ -145,12 +145,12 @@ class Network:
         return {role: namespace.facts() for role, namespace in self.namespaces.items()}
 
     def _lay_lan(self) -> None:
-        _bridge(self.lan, BRIDGE, f"{ROUTER}/24")
+        add_bridge(self.lan, BRIDGE, f"{ROUTER}/24")
         plug("connect the node", self.lan, NODE_PORT, self.node, "eth0", bridge=BRIDGE)
         plug("connect the outside host", self.lan, "outside", self.outside, "eth0")
-        _address(self.lan, "outside", f"{_OUTSIDE_ROUTER}/24")
-        _address(self.outside, "eth0", f"{OUTSIDE}/24")
-        _address(self.node, "eth0", f"{NODE}/24")
+        add_address(self.lan, "outside", f"{_OUTSIDE_ROUTER}/24")
+        add_address(self.outside, "eth0", f"{OUTSIDE}/24")
+        add_address(self.node, "eth0", f"{NODE}/24")
         _route(self.outside, "default", _OUTSIDE_ROUTER)
         _route(self.node, "default", ROUTER)
         _route(self.lan, _PODS, NODE)
@@ -158,7 +158,7 @@ class Network:
             router.sysctl("net/ipv4/ip_forward", "1")
 
     def _lay_pod_network(self) -> None:
-        _bridge(self.node, POD_BRIDGE, f"{_PODS_ROUTER}/24")
+        add_bridge(self.node, POD_BRIDGE, f"{_PODS_ROUTER}/24")
 
     def _add_service(self) -> None:
         rules = _SERVICE_RULES.format(service=SERVICE, port=PORT, pod=self.pods[0].address)
@@ -175,7 +175,7 @@ class Network:
         self.namespaces[f"pod {name}"] = namespace
         host_end = f"veth-{name}"
         plug(f"connect pod {name}", self.node, host_end, namespace, "eth0", bridge=POD_BRIDGE)
-        _address(namespace, "eth0", f"{address}/24")
+        add_address(namespace, "eth0", f"{address}/24")
         _route(namespace, "default", _PODS_ROUTER)
         pod = Pod(name, namespace, address, annotations)
         pod.result = {
@@ -189,22 +189,6 @@ class Network:
             "dns": {},
         }
         self.pods.append(pod)
-
-
-def _bridge(namespace: Namespace, name: str, address: str) -> None:
-    namespace.configure(
-        f"make bridge {name}",
-        lambda ip: ip.link("add", ifname=name, kind="bridge", br_forward_delay=0, state="up"),
-    )
-    _address(namespace, name, address)
-
-
-def _address(namespace: Namespace, interface: str, address: str) -> None:
-    host, _, length = address.partition("/")
-    namespace.configure(
-        f"add {address} to {interface}",
-        lambda ip: ip.addr("add", index=index_of(ip, interface), address=host, prefixlen=int(length)),
-    )
 
 
 def _route(namespace: Namespace, destination: str, gateway: str) -> None:
