@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -18,8 +17,6 @@ from .records import Record, Records, attachment_key, boot_id
 
 if TYPE_CHECKING:
     from .policing import Policing
-
-ReleaseLease = Callable[[Record], None]
 
 
 class Attachments:

@@ -199,12 +199,8 @@ class Enforcer:
 
     def _contents_inside(self, main: MainInterface) -> dict[tuple[str, str], str] | None:
         """What the table in a pod's namespace holds; None if the pod is held on the node, or gone."""
-        note = self._state.note(main.key) if main.side == "pod" else None
-        sandbox = sandbox_of_note(note) if note else None
-        if sandbox is None:
-            return None
-        with sandbox:
-            return contents(sandbox.run(objects))
+        found = _objects_inside(self._state, main)
+        return None if found is None else contents(found)
 
 
 def counts(state: PolicyState, enforced: Enforced) -> dict[str, Hits]:
@@ -214,14 +210,9 @@ def counts(state: PolicyState, enforced: Enforced) -> dict[str, Hits]:
         CniError: KERNEL_REFUSED.
     """
     found = hits(objects())
-    for key, main in enforced.mains.items():
-        note = state.note(key) if main.side == "pod" else None
-        sandbox = sandbox_of_note(note) if note else None
-        if sandbox is not None:
-            with sandbox:
-                inner = hits(sandbox.run(objects))
-            for name, one in inner.items():
-                found[name] = added(found.get(name, {}), one)
+    for main in enforced.mains.values():
+        for name, one in hits(_objects_inside(state, main) or ()).items():
+            found[name] = added(found.get(name, {}), one)
     for name, applied in enforced.namespaces.items():
         found[name] = added(found.get(name, {}), applied.hits)
     return found
@@ -233,6 +224,15 @@ def _run(nftables: Nftables, steps: Change) -> None:
     if steps.clear:
         grace_period()
         nftables.run(steps.clear, _INSTALL)
+
+
+def _objects_inside(state: PolicyState, main: MainInterface) -> list[dict[str, object]] | None:
+    note = state.note(main.key) if main.side == "pod" else None
+    sandbox = sandbox_of_note(note) if note else None
+    if sandbox is None:
+        return None
+    with sandbox:
+        return sandbox.run(objects)
 
 
 def sandbox_of_note(note: PodNote) -> Sandbox | None:

@@ -20,7 +20,6 @@ from ..decide.facts import LinkFact
 from ..decide.guard import Guest
 from ..decide.interfaces import MainInterface
 from ..decide.plan import Plan
-from ..kernel import netns
 from ..kernel.netns import Sandbox
 from ..kernel.veth import host_end
 from ..log import Log
@@ -28,10 +27,11 @@ from ..model.configuration import Configuration
 from ..model.policy import Answer, Policy
 from ..protocol.errors import KERNEL_REFUSED, CniError
 from . import locks, policies
+from .attachments import is_alive
 from .enforcer import Enforcer, objects, sandbox_of_note
 from .node import Node
 from .policy_state import PodNote, PolicyState
-from .records import Record, Records, attachment_key, boot_id
+from .records import Record, Records, attachment_key
 
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _INSTALL = "install the egress policies"
@@ -268,11 +268,7 @@ class Policing:
 
     def _attachments(self) -> Iterator[Record]:
         for _, record in Records(self._configuration.state_dir).peek():
-            if record is None or record.plan is None or record.boot_id != boot_id():
-                continue
-            sandbox = netns.find(record.netns, netns.Identity(record.netns_device, record.netns_inode))
-            if sandbox is not None:
-                sandbox.close()
+            if record is not None and record.plan is not None and is_alive(record):
                 yield record
 
     def _node(self) -> Node:
