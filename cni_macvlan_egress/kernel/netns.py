@@ -1,7 +1,7 @@
-"""Network namespaces: opened, told apart, and entered without ever moving the caller.
+"""Network namespaces: opened, told apart, and entered so that whoever enters is back afterwards.
 
-setns() acts on one thread. Work inside a namespace is done in a thread of its own that ends there, so that no
-namespace can leak into the thread that asked.
+setns() acts on the calling thread. It is taken back however the work inside ends, and a process that cannot come back
+ends at once: whatever it did next, it would do to the wrong namespace.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ import ctypes
 import errno
 import fcntl
 import os
-import threading
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from types import TracebackType
-from typing import Generic, Self, TypeVar
+from typing import Self, TypeVar
 
 from ..protocol.errors import INVALID_NETNS, KERNEL_REFUSED, CniError
 
@@ -75,11 +76,14 @@ class Sandbox:
         return Identity(status.st_dev, status.st_ino)
 
     def run(self, work: Callable[[], Value]) -> Value:
-        """Do something inside the namespace and return its result; the caller stays where it is."""
-        worker = _Worker(self.fd, work)
-        worker.start()
-        worker.join()
-        return worker.outcome()
+        """Do something inside the namespace and return its result; the caller is back where it was.
+
+        Raises:
+            CniError: KERNEL_REFUSED if it cannot be entered, and what the work raises.
+        """
+        return _visit(
+            lambda: _libc().setns(self.fd, _CLONE_NEWNET), "enter the pod's network namespace", work
+        )
 
     def close(self) -> None:
         """Let go of the namespace."""
@@ -113,42 +117,28 @@ def find(path: str, identity: Identity) -> Sandbox | None:
 
 
 def in_new_namespace(work: Callable[[], Value]) -> Value:
-    """Do something in an empty namespace that goes away with the thread that is in it."""
-    worker = _Worker(None, work)
-    worker.start()
-    worker.join()
-    return worker.outcome()
+    """Do something in an empty namespace that goes away with what is open in it.
+
+    Raises:
+        CniError: KERNEL_REFUSED if it cannot be made, and what the work raises.
+    """
+    return _visit(lambda: _libc().unshare(_CLONE_NEWNET), "make a network namespace", work)
 
 
-class _Worker(threading.Thread, Generic[Value]):
-    """Enters the namespace of a file descriptor, or makes one of its own if there is none, and works there."""
-
-    def __init__(self, fd: int | None, work: Callable[[], Value]) -> None:
-        super().__init__(daemon=True)
-        self._fd = fd
-        self._work = work
-        self._result: list[Value] = []
-        self._error: BaseException | None = None
-
-    def run(self) -> None:
-        try:
-            self._enter()
-            self._result.append(self._work())
-        except BaseException as error:
-            self._error = error
-
-    def _enter(self) -> None:
-        libc = ctypes.CDLL(None, use_errno=True)
-        if self._fd is None:
-            what, status = "make a network namespace", libc.unshare(_CLONE_NEWNET)
-        else:
-            what, status = "enter the pod's network namespace", libc.setns(self._fd, _CLONE_NEWNET)
-        if status != 0:
+def _visit(enter: Callable[[], int], what: str, work: Callable[[], Value]) -> Value:
+    home = os.open(_OWN, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if enter() != 0:
             number = ctypes.get_errno()
             hint = "; the plugin must run as root (CAP_SYS_ADMIN)" if number == errno.EPERM else ""
             raise CniError(KERNEL_REFUSED, f"cannot {what}: {os.strerror(number)}{hint}")
+        return work()
+    finally:
+        if _libc().setns(home, _CLONE_NEWNET) != 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        os.close(home)
 
-    def outcome(self) -> Value:
-        if self._error is not None:
-            raise self._error
-        return self._result[0]
+
+@cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
