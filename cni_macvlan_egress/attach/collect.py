@@ -70,8 +70,11 @@ def _collect_one(
             attachments.log.warning(str(error), containerID=container_id)
             attachments.claims.release_all_of(container_id, ifname)
             return
+        if record is None:
+            attachments.records.remove(container_id, ifname)  # what a power cut has left
+            return
         # Another network's attachments are another list's business.
-        if record is None or record.network != call.network:
+        if record.network != call.network:
             return
         attachments.release(record)
         attachments.log.info("collected", containerID=container_id, ifname=ifname, addresses=record.addresses)

@@ -1,16 +1,25 @@
-"""State files: one an attachment, written before the first kernel change and again when all is done."""
+"""State files: one an attachment, written before the first kernel change and again when all is done.
+
+What a state file tells of ends with the node's boot: namespaces, interfaces, rules. Only an IPAM plugin's lease may
+outlive it. So only a record with a lease is forced onto the disk, which takes longer than all the rest of an ADD; after
+a power cut the others may be gone or empty, and nothing is left that they could help to remove.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Literal
+from dataclasses import dataclass, fields
+from functools import cache
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from ..decide.plan import Plan
 from ..protocol.errors import IO_FAILURE, CniError
 from . import files, paths
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
@@ -82,10 +91,13 @@ class Records:
         except UnicodeEncodeError as error:  # a name, path or IPAM key that is no Unicode text
             raise CniError(IO_FAILURE, f"cannot write {path}: {error}") from None
         files.make_directory(self._directory)
-        files.write_atomically(path, text)
+        if record.ipam is None:
+            files.write_quickly(path, text)
+        else:
+            files.write_atomically(path, text)
 
     def load(self, container_id: str, ifname: str) -> Record | None:
-        """Read a record, None if there is none.
+        """Read a record, None if there is none (or an empty file, as a power cut leaves it).
 
         Raises:
             UnreadableRecord: it cannot be understood.
@@ -99,7 +111,9 @@ class Records:
             path = self._path(container_id, ifname)
             try:
                 with open(path, "rb") as file:
-                    yield path, from_json(file.read())
+                    data = file.read()
+                if data:
+                    yield path, from_json(data)
             except FileNotFoundError:
                 continue
             except (OSError, ValueError):
@@ -148,6 +162,8 @@ class Records:
             return None
         except OSError as error:
             raise CniError(IO_FAILURE, f"cannot read {path}: {error.strerror}") from None
+        if not data:
+            return None
         try:
             return from_json(data)
         except ValueError as error:
@@ -169,9 +185,14 @@ def to_json(record: Record) -> str:
     Raises:
         UnicodeEncodeError: something in it is no Unicode text.
     """
-    text = json.dumps(asdict(record), ensure_ascii=False)
+    text = json.dumps(record, default=_fields, ensure_ascii=False)
     text.encode()
     return text
+
+
+def _fields(step: Any) -> dict[str, Any]:  # noqa: ANN401
+    """A dataclass as an object; asdict() would copy everything that is in it."""
+    return {field.name: getattr(step, field.name) for field in fields(step)}
 
 
 def from_json(data: bytes) -> Record:
@@ -180,13 +201,21 @@ def from_json(data: bytes) -> Record:
     Raises:
         ValueError: naming the first thing that cannot be understood.
     """
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ValidationError
 
     try:
-        return TypeAdapter(Record).validate_json(data)
+        return _reader().validate_json(data)
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
         raise ValueError(f"{'.'.join(map(str, fault['loc'])) or 'JSON'}: {fault['msg']}") from None
+
+
+@cache
+def _reader() -> TypeAdapter[Record]:
+    """Made once a process: it takes longer than many records do."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Record)
 
 
 def attachment_key(container_id: str, ifname: str) -> str:

@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from lab import Node, Pod, Request, source, unchanged
 from lab.faults import Point, changes, fail_at
 from lab.network import PODS4, PODS6
 from lab.snapshot import differences
 
+from .leases import leased
+
 ASKED = source("192.168.12.99/24,fd00:12::99/64", "192.168.12.1,fd00:12::1", routes="default")
 IO_FAILURE, KERNEL_REFUSED = 5, 105
+Make = Callable[[Node, Pod], Request]
 
 
 def request(node: Node, pod: Pod) -> Request:
     return node.request(pod, ASKED, conf={"conflictTimeoutMs": 20, "clusterNetworks": [PODS4, PODS6]})
 
 
-def points_of(node: Node, *calls: str) -> list[Point]:
+def points_of(node: Node, *calls: str, make: Make = request) -> list[Point]:
     pod = node.pod()
-    node.send("ADD", request(node, pod)).ok()  # the directories are there from now on
-    node.send("DEL", request(node, pod)).ok()
-    return changes(node, request(node, pod), *calls)
+    node.send("ADD", make(node, pod)).ok()  # the directories are there from now on
+    node.send("DEL", make(node, pod)).ok()
+    return changes(node, make(node, pod), *calls)
 
 
-def fails_cleanly(node: Node, point: Point, error: str, code: int) -> None:
+def fails_cleanly(node: Node, point: Point, error: str, code: int, make: Make = request) -> None:
     pod = node.pod()
-    asked = request(node, pod)
+    asked = make(node, pod)
     before = pod.snapshot(), node.snapshot()
     answer, failures = fail_at(node, asked, point, error)
     answer.check()
@@ -41,13 +46,20 @@ def fails_cleanly(node: Node, point: Point, error: str, code: int) -> None:
 
 @pytest.mark.parametrize(
     ("call", "error"),
-    [("fsync", "EIO"), ("rename", "EROFS"), ("symlink", "ENOSPC"), ("fchmod", "EPERM")],
+    [("rename", "EROFS"), ("symlink", "ENOSPC"), ("fchmod", "EPERM")],
 )
 def test_file_that_cannot_be_changed(node: Node, call: str, error: str) -> None:
     points = points_of(node, call)
     assert points
     for point in points:
         fails_cleanly(node, point, error, IO_FAILURE)
+
+
+def test_record_of_a_lease_that_cannot_be_forced_onto_the_disk(node: Node) -> None:
+    points = points_of(node, "fsync", make=leased)
+    assert points
+    for point in points:
+        fails_cleanly(node, point, "EIO", IO_FAILURE, leased)
 
 
 def test_directory_that_cannot_be_made(node: Node) -> None:

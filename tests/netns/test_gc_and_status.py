@@ -45,6 +45,17 @@ def test_gc_removes_a_claim_without_a_record(node: Node) -> None:
     node.add(other, source("192.168.12.99/24"), conf=OFF).ok()
 
 
+def test_gc_removes_what_a_power_cut_left_of_a_record(node: Node) -> None:
+    pod, other = node.pod(), node.pod()
+    node.add(pod, source("192.168.12.99/24"), conf=OFF).ok()
+    os.truncate(node.record(pod), 0)
+    pod.remove()
+    node.gc().ok()
+    assert not os.path.exists(node.record(pod))
+    assert not node.holds("192.168.12.99")
+    node.add(other, source("192.168.12.99/24"), conf=OFF).ok()
+
+
 def test_gc_with_nothing_to_do_changes_nothing(node: Node) -> None:
     pod = node.pod()
     with unchanged(node):

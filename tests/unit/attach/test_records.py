@@ -104,7 +104,6 @@ def without(name: str) -> str:
 
 
 UNREADABLE: dict[str, tuple[bytes, str]] = {
-    "empty": (b"", "JSON"),
     "zeros": (bytes(200), "JSON"),
     "other kind": (b'["x"]', "JSON"),
     "torn": (WHOLE[: len(WHOLE) // 2].encode(), "JSON"),
@@ -139,10 +138,32 @@ def test_unreadable_record_is_moved_aside_whole(records: Records, name: str) -> 
 
 def test_record_torn_anywhere_is_never_taken_for_whole(records: Records) -> None:
     records.save(record())
-    for length in (*range(0, len(WHOLE), 9), len(WHOLE) - 1):
+    for length in (*range(1, len(WHOLE), 9), len(WHOLE) - 1):
         file_of(records).write_text(WHOLE[:length])
         with pytest.raises(UnreadableRecord):
             records.load("c1", "eth0")
+
+
+def test_empty_record_is_none_and_can_be_removed(records: Records) -> None:
+    """A power cut leaves it so, and with it went all that it would tell of."""
+    records.save(record())
+    file_of(records).write_bytes(b"")
+    assert records.load("c1", "eth0") is None
+    assert list(records.peek()) == []
+    assert list(records.keys()) == [("c1", "eth0")]  # GC finds it
+    records.remove("c1", "eth0")
+    assert files_in(records) == []
+
+
+def test_only_a_record_with_a_lease_is_forced_onto_the_disk(
+    records: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forced: list[int] = []
+    monkeypatch.setattr(os, "fsync", forced.append)
+    records.save(record())
+    assert forced == []
+    records.save(record("c2", ipam={"type": "host-local"}))
+    assert len(forced) == 2  # the file and its directory
 
 
 def test_second_unreadable_record_of_the_same_name_is_moved_aside_too(records: Records) -> None:
