@@ -16,6 +16,7 @@ from ..kernel.netlink import KernelError, Netlink
 from ..kernel.netns import Sandbox
 from ..kernel.nftables import MissingLibrary, Nftables
 from ..protocol.errors import ADDRESS_CONFLICT, KERNEL_REFUSED, CniError
+from ..turns import waiting
 
 # A kernel's DAD takes a second a probe; RFC 4862 has one, dad_transmits may ask for more.
 _DAD_TIMEOUT_SECONDS = 10.0
@@ -167,22 +168,23 @@ def _look_for_conflicts(plan: Plan) -> None:
 def _wait_for_dad(netlink: Netlink, name: str) -> None:
     deadline = time.monotonic() + _DAD_TIMEOUT_SECONDS
     while True:
-        waiting, duplicate = netlink.tentative(name)
+        tentative, duplicate = netlink.tentative(name)
         if duplicate:
             raise CniError(
                 ADDRESS_CONFLICT,
                 f"address {', '.join(duplicate)} is in use on the LAN: the kernel's duplicate address detection "
                 "found another holder; free it there or choose another address",
             )
-        if not waiting:
+        if not tentative:
             return
         if time.monotonic() > deadline:
             raise CniError(
                 KERNEL_REFUSED,
-                f"address {', '.join(waiting)} is still tentative after {_DAD_TIMEOUT_SECONDS:.0f} s: the NIC may "
+                f"address {', '.join(tentative)} is still tentative after {_DAD_TIMEOUT_SECONDS:.0f} s: the NIC may "
                 "have no carrier",
             )
-        time.sleep(_DAD_POLL_SECONDS)
+        with waiting():
+            time.sleep(_DAD_POLL_SECONDS)
 
 
 def _hosts(plan: Plan) -> list[ipaddress.IPv4Address | ipaddress.IPv6Address]:

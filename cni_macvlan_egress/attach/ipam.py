@@ -19,6 +19,7 @@ from ..protocol.errors import (
     UNKNOWN_CONTAINER,
     CniError,
 )
+from ..turns import waiting
 
 # In a chain the main CNI may use the same IPAM plugin for the same container and interface name. Under a network
 # name of their own our leases are neither released nor collected together with those.
@@ -141,13 +142,14 @@ class Delegate:
     def _call(self, verb: str) -> dict[str, Any]:
         environment = {**self._variables, "CNI_COMMAND": verb}
         try:
-            done = subprocess.run(
-                [self._executable()],
-                input=wire.encode(self.configuration).encode(),
-                env=environment,
-                capture_output=True,
-                check=False,
-            )
+            with waiting():
+                done = subprocess.run(
+                    [self._executable()],
+                    input=wire.encode(self.configuration).encode(),
+                    env=environment,
+                    capture_output=True,
+                    check=False,
+                )
         except OSError as error:
             raise CniError(
                 IPAM_FAILED, f"IPAM plugin {self._type!r} cannot be executed: {error.strerror}"

@@ -12,11 +12,13 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from .. import caller
 from ..protocol.errors import IO_FAILURE, TRY_AGAIN_LATER, CniError
+from ..turns import waiting
 from .files import make_directory
 
 _BUCKETS = 64
-_POLL_SECONDS = 0.005
+_FIRST_POLL_SECONDS, _POLL_SECONDS = 0.0005, 0.008
 # Longer than a strict conflict detection takes, shorter than a runtime waits.
 WAIT_SECONDS = 20.0
 
@@ -73,6 +75,7 @@ def _held(run_dir: str, name: str, busy: str, wait_seconds: float) -> Iterator[N
         raise CniError(IO_FAILURE, f"cannot open the lock {path}: {error.strerror}") from None
     try:
         deadline = time.monotonic() + wait_seconds
+        pause = _FIRST_POLL_SECONDS
         while True:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -82,7 +85,11 @@ def _held(run_dir: str, name: str, busy: str, wait_seconds: float) -> Iterator[N
                     raise CniError(
                         TRY_AGAIN_LATER, f"{busy} (waited {wait_seconds:.0f} s); try again later"
                     ) from None
-                time.sleep(_POLL_SECONDS)
+                with waiting():
+                    time.sleep(pause)
+                if caller.gone():
+                    raise CniError(TRY_AGAIN_LATER, f"{busy}, and the caller has gone") from None
+                pause = min(2 * pause, _POLL_SECONDS)
         yield
     finally:
         os.close(fd)

@@ -1,9 +1,9 @@
 """A process of the daemon that serves calls, several at once, each in a thread of its own.
 
 The threads wait in accept() themselves: the kernel wakes the one that has waited longest, of whichever worker, and no
-call is handed from thread to thread. A thread enters a pod's namespace only by way of kernel.netns, whose threads end
-there: no call finds itself in another one's namespace. Every thread checks that before each call, and the process ends
-if it is not so.
+call is handed from thread to thread. A thread enters a pod's namespace only by way of kernel.netns, which brings it
+back or ends the process: no call finds itself in another one's namespace. Every thread checks that before each call,
+and the process ends if it is not so.
 """
 
 from __future__ import annotations
@@ -19,14 +19,17 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
-from .. import entry
+from .. import caller, entry
 from ..kernel.netns import Identity, own_identity
 from ..protocol import wire
 from ..protocol.errors import TRY_AGAIN_LATER
 from ..protocol.versions import LATEST
+from ..turns import taken
 from . import frames, journal
 from .counters import OTHER, SUCCESS, UNKNOWN, Slot
 
+# As many as keep a processor busy: one computes while another one is in the kernel.
+_TURNS = 2
 # Most of an ADD's time is waiting: for the LAN to answer, for the kernel's grace periods.
 THREADS = 32
 # A request is at hand as soon as it is connected: whoever sends half of one is not waited for.
@@ -57,8 +60,9 @@ def run(listener: socket.socket, slot: Slot) -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     slot.fresh()
     home = own_identity()
+    turns = threading.Semaphore(_TURNS)
     threads = [
-        threading.Thread(target=_serve_calls, args=(listener, home, slot, number), daemon=True)
+        threading.Thread(target=_serve_calls, args=(listener, home, turns, slot, number), daemon=True)
         for number in range(THREADS)
     ]
     for thread in threads:
@@ -89,7 +93,9 @@ def _stop_accepting(listener: socket.socket, threads: list[threading.Thread]) ->
                 signal.pthread_kill(thread.ident, signal.SIGUSR1)
 
 
-def _serve_calls(listener: socket.socket, home: Identity, slot: Slot, number: int) -> None:
+def _serve_calls(
+    listener: socket.socket, home: Identity, turns: threading.Semaphore, slot: Slot, number: int
+) -> None:
     while True:
         try:
             connection, _ = listener.accept()
@@ -106,7 +112,7 @@ def _serve_calls(listener: socket.socket, home: Identity, slot: Slot, number: in
         began = slot.begin(number)
         try:
             with connection:
-                _serve(connection, partial(slot.end, number, began))
+                _serve(connection, turns, partial(slot.end, number, began))
         except (OSError, frames.BadFrameError):
             pass  # whoever has gone, or speaks another language, needs no answer
         except Exception:
@@ -117,7 +123,7 @@ def _serve_calls(listener: socket.socket, home: Identity, slot: Slot, number: in
             slot.idle(number)
 
 
-def _serve(connection: socket.socket, done: Callable[[str, int], None]) -> None:
+def _serve(connection: socket.socket, turns: threading.Semaphore, done: Callable[[str, int], None]) -> None:
     """Serve the call of a connection.
 
     Args:
@@ -132,10 +138,10 @@ def _serve(connection: socket.socket, done: Callable[[str, int], None]) -> None:
         _send(connection, _refusal(error.version))
         _drain(connection)
         return
-    if _has_gone(connection):
-        # Killed while it waited in the queue: its runtime may have sent DEL already, which must have the last word.
-        return
-    status, output, words = entry.respond(variables, lambda: wire.decode_bytes(stdin))
+    with taken(turns), caller.told_by(partial(_has_gone, connection)):
+        if caller.gone():
+            return  # while it waited in the queue
+        status, output, words = entry.respond(variables, lambda: wire.decode_bytes(stdin))
     done(variables.get("CNI_COMMAND", OTHER), _code(status, output))
     _send(connection, frames.answer(status, output, words))
 

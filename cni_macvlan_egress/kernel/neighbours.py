@@ -15,6 +15,7 @@ from contextlib import ExitStack
 
 from ..model.addresses import IPAddress
 from ..protocol.errors import KERNEL_REFUSED, CniError
+from ..turns import waiting
 from .frames import (
     ETH_P_ARP,
     ETH_P_IPV6,
@@ -123,7 +124,8 @@ def _open(interface: str, family: int, addresses: Iterable[IPAddress]) -> socket
 def _listen(sockets: Iterable[socket.socket], until: float, wanted: set[IPAddress], mac: str) -> Claim | None:
     sockets = list(sockets)
     while (left := until - time.monotonic()) > 0:
-        readable, _, _ = select.select(sockets, [], [], left)
+        with waiting():
+            readable, _, _ = select.select(sockets, [], [], left)
         for one in readable:
             frame, origin = one.recvfrom(2048)
             claim = read_claim(frame) if origin[2] != socket.PACKET_OUTGOING else None

@@ -11,8 +11,8 @@ import ipaddress
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
-from socket import inet_ntop, inet_pton
+from contextlib import contextmanager, suppress
+from socket import if_indextoname, inet_ntop, inet_pton
 from struct import Struct
 from types import TracebackType
 from typing import Self
@@ -20,6 +20,7 @@ from typing import Self
 from ..decide.facts import MAIN_TABLE, AddressFact, HostFacts, LinkFact, RouteFact, RuleFact
 from ..decide.plan import PROTOCOL, Address, Link, Route, Rule
 from ..protocol.errors import INTERFACE_EXISTS, KERNEL_REFUSED, MASTER_UNUSABLE, CniError
+from ..turns import waiting
 from . import sysctl
 from .messages import (
     NESTED,
@@ -119,6 +120,13 @@ class Netlink:
         names = {_LINK.unpack_from(one)[2]: read_text(found.get(_IFLA_IFNAME)) for one, found in messages}
         return tuple(_link_fact(one, found, names) for one, found in messages)
 
+    def addresses(self) -> tuple[AddressFact, ...]:
+        """Every address that others could reach: all but link-local IPv6 ones, of which each pod's veth has one."""
+        with _asking("list the addresses"):
+            messages = self._route.dump(_GETADDR, _ADDRESS.pack(0, 0, 0, 0, 0))
+        kept = [one for one in messages if (one[0], one[3]) != (_FAMILIES[6], _RT_SCOPE_LINK)]
+        return _address_facts(kept, _names({_ADDRESS.unpack_from(one)[4] for one in kept}))
+
     def link(self, name: str) -> LinkFact | None:
         """One interface, None if there is none of that name."""
         return self._one_link(f"interface {name}", 0, attribute(_IFLA_IFNAME, text(name)))
@@ -151,56 +159,24 @@ class Netlink:
     def _addresses(self, names: dict[int, str]) -> tuple[AddressFact, ...]:
         with _asking("list the addresses"):
             messages = self._route.dump(_GETADDR, _ADDRESS.pack(0, 0, 0, 0, 0))
-        found = []
-        for message in messages:
-            family, length, flags, _, index = _ADDRESS.unpack_from(message)
-            held = attributes(message, _ADDRESS.size)
-            # A point-to-point address has its own end in IFA_LOCAL, the peer's in IFA_ADDRESS.
-            address = held.get(_IFA_LOCAL) or held.get(_IFA_ADDRESS)
-            if not address or index not in names:
-                continue
-            flags = read_u32(held.get(_IFA_FLAGS), flags)
-            found.append(
-                AddressFact(
-                    interface=names[index],
-                    address=f"{inet_ntop(family, address)}/{length}",
-                    tentative=bool(flags & _IFA_F_TENTATIVE),
-                    duplicate=bool(flags & _IFA_F_DADFAILED),
-                )
-            )
-        return tuple(found)
+        return _address_facts(messages, names)
+
+    def default_routes(self) -> tuple[RouteFact, ...]:
+        """Those alone, of every table."""
+        kept = [one for one in self._route_messages() if one[1] == 0]  # the destination's prefix length
+        indexes = {index for one in kept for index, _ in _hops(attributes(one, _ROUTE.size))}
+        return _route_facts(kept, _names(indexes))
 
     def _routes(self, names: dict[int, str]) -> tuple[RouteFact, ...]:
+        return _route_facts(self._route_messages(), names)
+
+    def _route_messages(self) -> list[bytes]:
         messages = []
         for family in _FAMILIES.values():
             with _asking("list the routes"):
                 body = _ROUTE.pack(family, 0, 0, 0, 0, 0, 0, _RTN_UNICAST, 0)
                 messages += self._route.dump(_GETROUTE, body)
-        found = []
-        for message in messages:
-            family, length, _, _, table, protocol, _, kind, flags = _ROUTE.unpack_from(message)
-            if kind != _RTN_UNICAST or flags & _RTM_F_CLONED:
-                continue
-            held = attributes(message, _ROUTE.size)
-            destination = inet_ntop(family, held.get(_RTA_DST) or bytes(4 if family == 2 else 16))
-            for index, hop in _hops(held):
-                interface = names.get(index)
-                if interface is None:
-                    continue
-                source = held.get(_RTA_PREFSRC)
-                found.append(
-                    RouteFact(
-                        destination=f"{destination}/{length}",
-                        interface=interface,
-                        gateway=_gateway(family, hop),
-                        table=read_u32(held.get(_RTA_TABLE), table),
-                        source=inet_ntop(family, source) if source else None,
-                        onlink=bool(flags & _RTNH_F_ONLINK),
-                        metric=read_u32(held.get(_RTA_PRIORITY)),
-                        protocol=protocol,
-                    )
-                )
-        return tuple(found)
+        return messages
 
     def _rules(self) -> tuple[RuleFact, ...]:
         found = []
@@ -307,7 +283,8 @@ class Netlink:
         """Delete an interface; one that is gone is no error."""
         link = self.link(name)
         if link is not None:
-            with _asking(f"delete interface {name}"), _gone_is_fine():
+            # The kernel waits for an RCU grace period.
+            with _asking(f"delete interface {name}"), _gone_is_fine(), waiting():
                 self._route.request(_DELLINK, _LINK.pack(0, 0, link.index, 0, 0))
 
     # -- addresses, routes, rules ----------------------------------------------------------------------------
@@ -476,6 +453,63 @@ def _link_fact(message: bytes, held: Attributes, names: dict[int, str]) -> LinkF
         parent=read_u32(held.get(_IFLA_LINK)),
         parent_netns=read_u32(held[_IFLA_LINK_NETNSID]) if _IFLA_LINK_NETNSID in held else None,
     )
+
+
+def _address_facts(messages: list[bytes], names: dict[int, str]) -> tuple[AddressFact, ...]:
+    found = []
+    for message in messages:
+        family, length, flags, _, index = _ADDRESS.unpack_from(message)
+        held = attributes(message, _ADDRESS.size)
+        # A point-to-point address has its own end in IFA_LOCAL, the peer's in IFA_ADDRESS.
+        address = held.get(_IFA_LOCAL) or held.get(_IFA_ADDRESS)
+        if not address or index not in names:
+            continue
+        flags = read_u32(held.get(_IFA_FLAGS), flags)
+        found.append(
+            AddressFact(
+                interface=names[index],
+                address=f"{inet_ntop(family, address)}/{length}",
+                tentative=bool(flags & _IFA_F_TENTATIVE),
+                duplicate=bool(flags & _IFA_F_DADFAILED),
+            )
+        )
+    return tuple(found)
+
+
+def _names(indexes: set[int]) -> dict[int, str]:
+    found = {}
+    for index in indexes:
+        with suppress(OSError):  # gone meanwhile
+            found[index] = if_indextoname(index)
+    return found
+
+
+def _route_facts(messages: list[bytes], names: dict[int, str]) -> tuple[RouteFact, ...]:
+    found = []
+    for message in messages:
+        family, length, _, _, table, protocol, _, kind, flags = _ROUTE.unpack_from(message)
+        if kind != _RTN_UNICAST or flags & _RTM_F_CLONED:
+            continue
+        held = attributes(message, _ROUTE.size)
+        destination = inet_ntop(family, held.get(_RTA_DST) or bytes(4 if family == 2 else 16))
+        for index, hop in _hops(held):
+            interface = names.get(index)
+            if interface is None:
+                continue
+            source = held.get(_RTA_PREFSRC)
+            found.append(
+                RouteFact(
+                    destination=f"{destination}/{length}",
+                    interface=interface,
+                    gateway=_gateway(family, hop),
+                    table=read_u32(held.get(_RTA_TABLE), table),
+                    source=inet_ntop(family, source) if source else None,
+                    onlink=bool(flags & _RTNH_F_ONLINK),
+                    metric=read_u32(held.get(_RTA_PRIORITY)),
+                    protocol=protocol,
+                )
+            )
+    return tuple(found)
 
 
 def _hops(held: Attributes) -> Iterator[tuple[int, Attributes]]:

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import ctypes
 import json
+from functools import cache
 from types import TracebackType
 from typing import Any, Self
 
 from ..decide.ruleset import TABLE
 from ..protocol.errors import DEPENDENCY_MISSING, KERNEL_REFUSED, CniError
+from ..turns import waiting
 
 _LIBRARY = "libnftables.so.1"
 # enum in nftables/libnftables.h
 _OUTPUT_STATELESS = 1 << 2
 _OUTPUT_JSON = 1 << 4
 _DETAILS_MAX = 2000
-_MISSING = "No such file or directory"
+_MISSING, _EXISTS = "No such file or directory", "File exists"
 
 
 class MissingLibrary(CniError):
@@ -42,13 +44,7 @@ class Nftables:
     """
 
     def __init__(self) -> None:
-        try:
-            self._library = ctypes.CDLL(_LIBRARY)
-        except OSError:
-            raise MissingLibrary from None
-        self._library.nft_ctx_new.restype = ctypes.c_void_p
-        for name in ("nft_ctx_get_output_buffer", "nft_ctx_get_error_buffer"):
-            getattr(self._library, name).restype = ctypes.c_char_p
+        self._library = _library()
         context = self._library.nft_ctx_new(0)
         if not context:
             raise CniError(
@@ -59,8 +55,9 @@ class Nftables:
         self._library.nft_ctx_buffer_error(self._context)
 
     def close(self) -> None:
-        """Close the socket."""
-        self._library.nft_ctx_free(self._context)
+        """Close the socket; if something has been deleted, the kernel waits for an RCU grace period."""
+        with waiting():
+            self._library.nft_ctx_free(self._context)
 
     def __enter__(self) -> Self:
         return self
@@ -76,7 +73,15 @@ class Nftables:
         Raises:
             CniError: KERNEL_REFUSED, with nothing changed.
         """
-        self.run(f"table {TABLE}\ndelete table {TABLE}\n{ruleset}", "install the redirect rules")
+        what = "install the redirect rules"
+        try:
+            # Mostly there is none. Deleting one, even the one just made to be deleted, has the socket's close() wait
+            # for an RCU grace period (10 ms): nft_rcv_nl_event() of net/netfilter/nf_tables_api.c.
+            self.run(f"create table {TABLE}\n{ruleset}", what)
+        except CniError as error:
+            if _EXISTS not in error.msg:
+                raise
+            self.run(f"table {TABLE}\ndelete table {TABLE}\n{ruleset}", what)
 
     def delete(self) -> None:
         """Remove our table; one that is gone is no error.
@@ -129,3 +134,15 @@ class Nftables:
             first = text.partition("\n")[0].removeprefix("Error: ") or "no reason given"
             raise CniError(KERNEL_REFUSED, f"cannot {what}: nftables: {first}", text[:_DETAILS_MAX])
         return output.decode(errors="replace")
+
+
+@cache
+def _library() -> ctypes.CDLL:
+    try:
+        library = ctypes.CDLL(_LIBRARY)
+    except OSError:
+        raise MissingLibrary from None
+    library.nft_ctx_new.restype = ctypes.c_void_p
+    for name in ("nft_ctx_get_output_buffer", "nft_ctx_get_error_buffer"):
+        getattr(library, name).restype = ctypes.c_char_p
+    return library

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..model.complaints import show
 from ..protocol.errors import INVALID_ENVIRONMENT, CniError
+from ..turns import waiting
 from .kubeconfig import from_file, from_service_account, in_cluster
 
 if TYPE_CHECKING:
@@ -39,9 +40,10 @@ def configured(kubeconfig: str | None) -> bool:
 
 def fetch_for(args: Mapping[str, str], kubeconfig: str | None) -> Mapping[str, Any]:
     """The annotations of the pod that CNI_ARGS names; see fetch_annotations()."""
-    return fetch_annotations(
-        kubeconfig, args["K8S_POD_NAMESPACE"], args["K8S_POD_NAME"], args.get("K8S_POD_UID", "")
-    )
+    with waiting():
+        return fetch_annotations(
+            kubeconfig, args["K8S_POD_NAMESPACE"], args["K8S_POD_NAME"], args.get("K8S_POD_UID", "")
+        )
 
 
 def fetch_annotations(kubeconfig: str | None, namespace: str, name: str, uid: str) -> Mapping[str, Any]:
