@@ -13,6 +13,7 @@ from ..kernel.netlink import Netlink
 from ..model.annotations import DESTINATION
 from ..model.configuration import Configuration
 from ..protocol.errors import CniError
+from ..turns import waiting
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +38,21 @@ def prepare(configuration: Configuration, request: Request, pod: Pod) -> Prepara
     Raises:
         CniError: the request cannot be served on this node, or not for this pod.
     """
-    with Netlink() as netlink:
-        node = netlink.facts()
+    node = _look(request)
     nic = master.choose(request, node)
     grants.check(configuration, request, pod, nic.name)
     return Preparation(request, nic, node, _forwards(request))
+
+
+def _look(request: Request) -> HostFacts:
+    """The node, with no more of its interfaces and routes than the choice of the NIC needs."""
+    with Netlink() as netlink:
+        addresses = netlink.addresses()
+        names = master.suspects(request, addresses)
+        routes = () if names else netlink.default_routes()
+        links = map(netlink.link, names or {route.interface for route in routes})
+        node = HostFacts(links=tuple(filter(None, links)), addresses=addresses, routes=routes)
+        return node if master.is_plain(request, node) else netlink.facts()
 
 
 def _forwards(request: Request) -> tuple[Forward, ...]:
@@ -53,7 +64,8 @@ def _forwards(request: Request) -> tuple[Forward, ...]:
         from ..sources.names import Unresolved, resolve
 
         try:
-            answers = resolve(names, request.families)
+            with waiting():
+                answers = resolve(names, request.families)
         except Unresolved as error:
             line = next(one.line for one in request.destinations if one.name == error.name)
             raise CniError(error.code, f"annotation {DESTINATION}: line {line}: {error.msg}") from None

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
+from collections.abc import Iterable
 
+from ..model.addresses import IPAddress, parsed
 from ..protocol.errors import MASTER_UNUSABLE, CniError
-from .facts import ETHERNET, MAIN_TABLE, HostFacts, LinkFact
+from .facts import ETHERNET, MAIN_TABLE, AddressFact, HostFacts, LinkFact
 from .request import Request
 
 _PORT_HINT = "attach to it instead"
@@ -17,24 +18,42 @@ def choose(request: Request, node: HostFacts) -> LinkFact:
     Raises:
         CniError: MASTER_UNUSABLE.
     """
-    if request.master is not None:
-        link = node.link(request.master)
-        if link is None:
-            usable = ", ".join(one.name for one in node.links if not refusal(one)) or "none"
-            raise CniError(
-                MASTER_UNUSABLE, f"there is no NIC {request.master!r} on this node; usable ones are: {usable}"
-            )
-    else:
-        link = _on_link(request, node) or _of_default_route(node)
-        if link is None:
-            raise CniError(
-                MASTER_UNUSABLE,
-                "no NIC to attach to: no subnet of the node holds the pod's gateway or source address, and the node "
-                "has no default route; name the NIC in 'master'",
-            )
+    link = _find(request, node)
+    if link is None and request.master is not None:
+        usable = ", ".join(one.name for one in node.links if not refusal(one)) or "none"
+        raise CniError(
+            MASTER_UNUSABLE, f"there is no NIC {request.master!r} on this node; usable ones are: {usable}"
+        )
+    if link is None:
+        raise CniError(
+            MASTER_UNUSABLE,
+            "no NIC to attach to: no subnet of the node holds the pod's gateway or source address, and the node "
+            "has no default route; name the NIC in 'master'",
+        )
     if reason := refusal(link):
         raise CniError(MASTER_UNUSABLE, f"NIC {link.name!r} cannot carry a macvlan: {reason}")
     return link
+
+
+def suspects(request: Request, addresses: Iterable[AddressFact]) -> list[str]:
+    """The interfaces to look at first, of the thousands that a node may have; none: the default route's."""
+    if request.master is not None:
+        return [request.master]
+    found = (
+        held.interface
+        for wanted in _wanted(request)
+        for held in addresses
+        if wanted in parsed(held.address).network
+    )
+    return list(dict.fromkeys(found))
+
+
+def is_plain(request: Request, node: HostFacts) -> bool:
+    """Whether facts that hold no more than the suspects suffice to choose; a refusal wants to know all."""
+    if request.mac not in ("kernel", "address"):
+        return False  # which interface has it already?
+    link = _find(request, node)
+    return link is not None and not refusal(link)
 
 
 def refusal(link: LinkFact) -> str:
@@ -52,14 +71,27 @@ def refusal(link: LinkFact) -> str:
     return ""
 
 
-def _on_link(request: Request, node: HostFacts) -> LinkFact | None:
+def _find(request: Request, node: HostFacts) -> LinkFact | None:
+    if request.master is not None:
+        return node.link(request.master)
+    return _on_link(request, node) or _of_default_route(node)
+
+
+def _wanted(request: Request) -> list[IPAddress]:
+    """What is to be near the NIC, the more telling first; a link-local address is near every one."""
     wanted = [*request.gateways, *(source.ip for source in request.sources)]
-    for address in wanted:
+    return [address for address in wanted if not address.is_link_local]
+
+
+def _on_link(request: Request, node: HostFacts) -> LinkFact | None:
+    for address in _wanted(request):
         best: tuple[int, LinkFact] | None = None
         for held in node.addresses:
-            network = ipaddress.ip_interface(held.address).network
+            network = parsed(held.address).network
+            if address not in network:
+                continue
             link = node.link(held.interface)
-            if link is None or refusal(link) or address not in network or address.is_link_local:
+            if link is None or refusal(link):
                 continue
             # A subnet that the node routes for pods (a bridge with ports of its own) would do as well by the
             # letter; the longest prefix, then the older interface, is what the kernel itself would prefer.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from functools import lru_cache
 from typing import Annotated
 
 from pydantic import BeforeValidator
@@ -15,6 +16,16 @@ IPInterface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
+
+
+@lru_cache(maxsize=4096)
+def parsed(text: str) -> IPInterface:
+    """An address with its prefix length as the kernel and plans spell it; one that comes again costs nothing.
+
+    Raises:
+        ValueError: it is none.
+    """
+    return ipaddress.ip_interface(text)
 
 
 def parse_mac(text: str) -> str:
