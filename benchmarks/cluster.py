@@ -24,6 +24,7 @@ from .process import BenchmarkError
 
 PREFIX = "macvlan-egress-bench"
 NIC = "eth0"
+BRIDGE = "cni0"
 ROUTER = "192.168.12.1"
 _NODE = "192.168.12.10"
 _PODS_ROUTER = "10.88.0.1"
@@ -65,7 +66,7 @@ class Cluster:
             plug("connect the node", self.lan, "node", self.node, NIC, bridge="br0")
             add_address(self.node, NIC, f"{_NODE}/24")
             _default_route(self.node, ROUTER)
-            add_bridge(self.node, "cni0", f"{_PODS_ROUTER}/16")
+            add_bridge(self.node, BRIDGE, f"{_PODS_ROUTER}/16")
             self._undo = self._undo.pop_all()
         return self
 
@@ -80,13 +81,13 @@ class Cluster:
         namespace = self._namespace(name)
         host_end = f"veth{self._pods}"
         address = f"10.88.{(self._pods + 1) >> 8}.{(self._pods + 1) & 255}/16"
-        plug(f"connect pod {name}", self.node, host_end, namespace, NIC, bridge="cni0")
+        plug(f"connect pod {name}", self.node, host_end, namespace, NIC, bridge=BRIDGE)
         add_address(namespace, NIC, address)
         _default_route(namespace, _PODS_ROUTER)
         previous = {
             "cniVersion": "1.0.0",
             "interfaces": [
-                {"name": "cni0"},
+                {"name": BRIDGE},
                 {"name": host_end},
                 {"name": NIC, "sandbox": namespace.path},
             ],
@@ -100,7 +101,7 @@ class Cluster:
         """Other pods, of which only the node's ends matter: interfaces, addresses and routes to look through."""
         others = self._namespace("others")
         for number in range(count):
-            plug("connect another pod", self.node, f"other{number}", others, f"eth{number}", bridge="cni0")
+            plug("connect another pod", self.node, f"other{number}", others, f"eth{number}", bridge=BRIDGE)
 
     def _namespace(self, role: str) -> Namespace:
         namespace = Namespace(f"{self._prefix}-{role}")

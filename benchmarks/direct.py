@@ -45,7 +45,7 @@ ADD_MOST = 60.0
 _OTHER_PODS = 20
 _GO = os.path.join(calls.PLUGINS, "macvlan")
 _COMPILED = ("cni_macvlan_egress", "pyroute2", "pydantic")
-_SOURCE, _SOURCE_FAST, _GO_SOURCE, _PEER_SOURCE = (f"192.168.12.{last}" for last in (99, 98, 97, 96))
+_SOURCE, _SOURCE_FAST, _GO_SOURCE, _PEER_SOURCE = (calls.near(last) for last in (99, 98, 97, 96))
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -133,11 +133,11 @@ def _plugin(installation: Installation, cluster: Cluster) -> list[Contender]:
     ]
 
 
-def _reference(executable: str, pod: Pod, address: str, add: str, delete: str) -> list[Contender]:
+def _reference(executable: str, pod: Pod, where: calls.Place, add: str, delete: str) -> list[Contender]:
     attached = _expect(lambda output: b'"net1"' in output, "an interface net1")
     return [
-        _contender(add, calls.macvlan(executable, "ADD", pod, address), attached),
-        _contender(delete, calls.macvlan(executable, "DEL", pod, address)),
+        _contender(add, calls.macvlan(executable, "ADD", pod, where), attached),
+        _contender(delete, calls.macvlan(executable, "DEL", pod, where)),
     ]
 
 

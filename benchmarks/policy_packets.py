@@ -137,11 +137,13 @@ class _Ways:
     def _macvlan(self, name: str, namespace: str, nic: str) -> Way:
         self._check()
         pod = self._cluster.pod(f"macvlan{self._source}")
-        address = f"192.168.12.{self._source}"
+        where = calls.near(self._source)
         self._source -= 1
-        annotations = {**calls.source(address), keys.ASSIGN: nic}
+        annotations = {**calls.source(where), keys.ASSIGN: nic}
         self._node.call("ADD", pod, namespace, annotations).run()
-        return self._way("macvlan", name, pod.namespace, "macvlan0", self._lan, address)
+        return self._way(
+            "macvlan", name, pod.namespace, "macvlan0", self._lan, where.address.partition("/")[0]
+        )
 
     def _own(self, name: str, nic: str) -> Way:
         return self._way("node's own", name, self._cluster.node, nic, self._lan, "192.168.12.10")

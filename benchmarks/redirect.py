@@ -323,7 +323,7 @@ def _attach(installation: Installation, pod: Pod, source: str, lines: str = "") 
 
 def _annotations(source: str, lines: str) -> dict[str, str]:
     destination = {f"{keys.PREFIX}destination": lines} if lines else {}
-    return {**calls.source(source), **destination}
+    return {**calls.source(calls.Place(f"{source}/24")), **destination}
 
 
 def _lead_out(pod: Pod) -> None:
