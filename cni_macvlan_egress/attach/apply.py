@@ -15,6 +15,7 @@ from ..kernel import neighbours, sysctl
 from ..kernel.netlink import KernelError, Netlink
 from ..kernel.netns import Sandbox
 from ..kernel.nftables import MissingLibrary, Nftables
+from ..model.addresses import parsed
 from ..protocol.errors import ADDRESS_CONFLICT, KERNEL_REFUSED, CniError
 from ..turns import waiting
 
@@ -188,7 +189,7 @@ def _wait_for_dad(netlink: Netlink, name: str) -> None:
 
 
 def _hosts(plan: Plan) -> list[ipaddress.IPv4Address | ipaddress.IPv6Address]:
-    return [ipaddress.ip_interface(one.address).ip for one in plan.addresses]
+    return [parsed(one.address).ip for one in plan.addresses]
 
 
 def _ours(plan: Plan, links: tuple[LinkFact, ...], finished: bool) -> LinkFact | None:

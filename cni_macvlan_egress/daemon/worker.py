@@ -8,6 +8,7 @@ and the process ends if it is not so.
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import signal
@@ -41,6 +42,7 @@ _OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _PAUSE_SECONDS = 0.05
 _DRAIN_SECONDS = 1.0
 _ROOT = 0
+_M_ARENA_MAX = -8  # malloc.h
 
 
 def run(listener: socket.socket, slot: Slot) -> None:
@@ -50,6 +52,8 @@ def run(listener: socket.socket, slot: Slot) -> None:
         listener: a blocking socket.
         slot: where calls are counted.
     """
+    # Python keeps small objects itself; an arena a thread (mallopt(3)) would only keep what is free.
+    ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
     woken, waker = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     os.set_blocking(woken, True)
     signal.set_wakeup_fd(waker)

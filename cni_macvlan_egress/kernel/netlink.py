@@ -19,6 +19,7 @@ from typing import Self
 
 from ..decide.facts import MAIN_TABLE, AddressFact, HostFacts, LinkFact, RouteFact, RuleFact
 from ..decide.plan import PROTOCOL, Address, Link, Route, Rule
+from ..model.addresses import parsed
 from ..protocol.errors import INTERFACE_EXISTS, KERNEL_REFUSED, MASTER_UNUSABLE, CniError
 from ..turns import waiting
 from . import sysctl
@@ -291,7 +292,7 @@ class Netlink:
 
     def add_address(self, name: str, address: Address, *, kernel_dad: bool) -> None:
         """Add an address; without the kernel's DAD it is usable at once."""
-        interface = ipaddress.ip_interface(address.address)
+        interface = parsed(address.address)
         flags = 0 if address.prefix_route else _IFA_F_NOPREFIXROUTE
         if interface.version == 6 and not kernel_dad:
             flags |= _IFA_F_NODAD

@@ -26,7 +26,7 @@ LAYERS = {
     "protocol": set(),
     "model": {"protocol"},
     "decide": {"protocol", "model"},
-    "kernel": {"protocol", "model", "decide"},
+    "kernel": {"protocol", "model", "decide", "turns"},
 }
 # The only places that speak netlink; pyroute2 is for those that are in no hurry.
 NETLINK = ("kernel/messages.py", "kernel/netlink.py")
