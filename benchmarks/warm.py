@@ -16,6 +16,7 @@ from . import calls
 from .burst import at_once
 from .calls import Installation, Place
 from .cluster import Cluster, Pod, inside
+from .picture import distributions
 from .process import BenchmarkError, Program, Sample
 from .report import Result, milliseconds, ratio
 from .sampling import Contender, Series, interleave
@@ -28,6 +29,7 @@ REDIRECT = "warm: static address, 1 destination"
 MACVLAN = "Go macvlan"
 BRIDGE = "Go bridge"
 ROUTER = "egress-router-cni, 1 destination"
+PICTURE = "warm.svg"
 
 _PLUGINS = {name: os.path.join(calls.PLUGINS, name) for name in ("macvlan", "bridge")}
 _OFF = {"conflictDetection": "off"}
@@ -93,6 +95,8 @@ def measure(options: argparse.Namespace, check: Callable[[], None]) -> Result:
         contenders = _singles(ours, cluster, peer)
         found = interleave(contenders, options.rounds, check)
         turns = max(1, options.rounds // _BURST_ROUNDS)
+        if options.document:
+            _draw(options.document, found)
         found |= interleave(_crowds(ours, pods), turns, check)
     return _result(found, _promises(crowd, peer), options, crowd, turns)
 
@@ -180,6 +184,13 @@ def _crowds(ours: _Ours, pods: Sequence[Pod]) -> list[Contender]:
 
 def _crowd(name: str, verb: str, count: int) -> str:
     return f"{name}: {count} {verb}s at once"
+
+
+def _draw(document: str, found: dict[str, Series]) -> None:
+    path = os.path.join(os.path.dirname(os.path.abspath(document)), PICTURE)
+    curves = {name: series for name, series in found.items() if name.endswith(("ADD", "DEL"))}
+    groups = [one for one in (PLAIN, STATIC, REDIRECT, MACVLAN, BRIDGE, ROUTER) if f"{one}: ADD" in curves]
+    distributions(path, "Time of one call, from start to end of its process", curves, groups)
 
 
 def _promises(crowd: int, peer: str | None) -> list[Promise]:

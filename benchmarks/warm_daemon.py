@@ -81,6 +81,15 @@ class Daemon:
         """How many threads its processes have."""
         return sum(len(os.listdir(f"/proc/{pid}/task")) for pid in self._processes())
 
+    def namespaces(self) -> int:
+        """In how many network namespaces its threads are."""
+        tasks = [
+            f"/proc/{pid}/task/{task}"
+            for pid in self._processes()
+            for task in os.listdir(f"/proc/{pid}/task")
+        ]
+        return len({os.readlink(f"{task}/ns/net") for task in tasks})
+
     def _processes(self) -> list[int]:
         pid = self._process.pid
         with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
