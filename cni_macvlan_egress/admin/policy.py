@@ -48,7 +48,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     explain = deeds.add_parser(
         "explain",
         help="say which rule decides about a destination, and why",
-        epilog="example: macvlan-egress policy explain shop 203.0.113.25:443/tcp",
     )
     explain.add_argument("namespace", metavar="NAMESPACE")
     explain.add_argument(
