@@ -10,29 +10,17 @@ import compileall
 import os
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import cni_macvlan_egress
 
 from . import policy_memory, policy_packets, policy_updates
-from .report import Result
+from .report import Sections
 
 # The largest is what an EgressFirewall may have.
 SIZES = (10, 1000, 8000)
 _QUICK_SIZES = (20,)
 _PODS, _QUICK_PODS = 500, 11
 _SHARE = 4  # a change on a full node takes too long for as many rounds as packets get
-
-
-@dataclass(frozen=True, slots=True)
-class Sections:
-    """Several results, one below the other."""
-
-    parts: tuple[tuple[str, Result], ...]
-
-    def text(self) -> str:
-        """Each with its title."""
-        return "\n\n".join(f"**{title}**\n\n{result.text()}" for title, result in self.parts)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

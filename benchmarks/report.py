@@ -34,6 +34,17 @@ class Result:
         return "\n".join(lines)
 
 
+@dataclass(frozen=True, slots=True)
+class Sections:
+    """Several results, one below the other."""
+
+    parts: tuple[tuple[str, Result], ...]
+
+    def text(self) -> str:
+        """Each with its title."""
+        return "\n\n".join(f"**{title}**\n\n{result.text()}" for title, result in self.parts)
+
+
 def milliseconds(value: float) -> str:
     """A time as the tables show it."""
     return f"{value:.1f}"
