@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..decide import planning, redirect
 from ..decide.addressing import Addressing
@@ -22,9 +22,11 @@ from ..sources.gather import annotations_of
 from . import apply, locks, pods
 from .attachments import Attachments, sandbox_of
 from .ipam import delegated_configuration
-from .policy_state import PodNote
 from .preparation import Preparation, prepare
 from .records import Record, UnreadableRecord, attachment_key, boot_id
+
+if TYPE_CHECKING:
+    from .policy_state import PodNote
 
 
 def add(call: Call, configuration: Configuration, attachments: Attachments) -> str:
@@ -191,6 +193,8 @@ def _hold_to_policy(call: Call, attachments: Attachments) -> None:
 
 def _note(call: Call) -> PodNote:
     """The pod as policies know it; only a main CNI before us has made an interface that is to be held."""
+    from .policy_state import PodNote
+
     env = call.environment
     if call.chained:
         pods.note(call)

@@ -9,10 +9,9 @@ from ..kernel import netns
 from ..log import Log
 from ..model.configuration import Configuration
 from ..protocol.errors import CniError
-from . import apply
+from . import apply, files, paths, pods
 from .claims import Claims
 from .ipam import Delegate
-from .policy_state import PolicyState
 from .records import Record, Records, attachment_key, boot_id
 
 if TYPE_CHECKING:
@@ -52,11 +51,12 @@ class Attachments:
         if self.holds_to_policy(key):
             self.policing.release(key)
         else:
-            PolicyState(self.configuration.run_dir).forget(key)
+            container_id, _, ifname = key.partition("@")
+            files.remove(paths.pod_note(self.configuration.run_dir, container_id, ifname))
 
     def holds_to_policy(self, key: str) -> bool:
         """Whether rules on the node concern an attachment."""
-        return PolicyState(self.configuration.run_dir).marked(key)
+        return pods.marked(self.configuration.run_dir, key)
 
     def delegate(self, configuration: dict[str, object], record: Record | None = None) -> Delegate:
         """The IPAM plugin of a configuration, called for a record's attachment or for the present one."""

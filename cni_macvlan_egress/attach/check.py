@@ -14,7 +14,6 @@ from ..protocol.call import Call
 from ..protocol.errors import DRIFT, UNKNOWN_CONTAINER, CniError
 from . import locks
 from .attachments import Attachments
-from .policy_state import PolicyState
 from .records import Record, UnreadableRecord, attachment_key
 
 
@@ -31,7 +30,7 @@ def check(call: Call, configuration: Configuration, attachments: Attachments) ->
         except UnreadableRecord as error:
             raise CniError(UNKNOWN_CONTAINER, f"container {env.container_id}: {error}") from None
         key = attachment_key(env.container_id, env.ifname)
-        marked = PolicyState(configuration.run_dir).marked(key)
+        marked = attachments.holds_to_policy(key)
         policy = attachments.policing.differences(key) if marked else []
         if record is None and marked:
             _report(policy)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Mapping
 from typing import Any
 
@@ -140,6 +139,8 @@ class Delegate:
                 raise
 
     def _call(self, verb: str) -> dict[str, Any]:
+        import subprocess
+
         environment = {**self._variables, "CNI_COMMAND": verb}
         try:
             with waiting():

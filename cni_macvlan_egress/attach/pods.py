@@ -60,6 +60,16 @@ def note(call: Call) -> None:
         raise CniError(IO_FAILURE, f"cannot write {path}: {error.strerror}") from None
 
 
+def marked(run_dir: str, key: str) -> bool:
+    """Whether rules on the node concern an attachment."""
+    container_id, _, ifname = key.partition("@")
+    try:
+        posix.lstat(paths.policy_mark(run_dir, container_id, ifname))
+    except OSError:
+        return False  # as os.path.lexists() sees it
+    return True
+
+
 def is_free(call: Call) -> bool:
     """Whether it is certain, without reading any document, that no policy holds for the pod of an ADD."""
     policy = call.configuration.get("policy")

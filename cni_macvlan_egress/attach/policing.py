@@ -26,7 +26,7 @@ from ..log import Log
 from ..model.configuration import Configuration
 from ..model.policy import Answer, Policy
 from ..protocol.errors import KERNEL_REFUSED, CniError
-from . import locks, policies
+from . import locks, pods, policies
 from .attachments import is_alive
 from .enforcer import Enforcer, objects, sandbox_of_note
 from .node import Node
@@ -97,7 +97,7 @@ class Policing:
         Raises:
             CniError: what holds it could not be removed; it can be repeated.
         """
-        if not self._state.marked(key):
+        if not pods.marked(self._configuration.run_dir, key):
             self._state.forget(key)
             return
         with locks.policy(self._configuration.run_dir):

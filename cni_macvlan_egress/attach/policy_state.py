@@ -134,10 +134,6 @@ class PolicyState:
     def _compiled(self, namespace: str) -> str:
         return f"{self._directory}/compiled/{namespace}.json"
 
-    def marked(self, key: str) -> bool:
-        """Whether rules on the node concern an attachment."""
-        return os.path.lexists(paths.policy_mark(self._run_dir, *_parts(key)))
-
     def mark(self, key: str) -> None:
         """Have the DEL of an attachment look here.
 

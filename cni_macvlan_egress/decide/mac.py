@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Collection, Sequence
 
 from ..model.addresses import IPInterface
@@ -49,6 +48,9 @@ def choose(
 
 def from_address(source: IPInterface) -> str:
     """A MAC address that is the same wherever the IP address goes."""
-    packed = source.ip.packed
-    last = packed if source.version == 4 else hashlib.sha256(packed).digest()[:4]
+    last = source.ip.packed
+    if source.version == 6:
+        import hashlib
+
+        last = hashlib.sha256(last).digest()[:4]
     return (ADDRESS_PREFIX + last).hex(":")
