@@ -132,10 +132,12 @@ def _visit(enter: Callable[[], int], what: str, work: Callable[[], Value]) -> Va
             number = ctypes.get_errno()
             hint = "; the plugin must run as root (CAP_SYS_ADMIN)" if number == errno.EPERM else ""
             raise CniError(KERNEL_REFUSED, f"cannot {what}: {os.strerror(number)}{hint}")
-        return work()
+        try:
+            return work()
+        finally:
+            if _libc().setns(home, _CLONE_NEWNET) != 0:
+                os.kill(os.getpid(), signal.SIGKILL)
     finally:
-        if _libc().setns(home, _CLONE_NEWNET) != 0:
-            os.kill(os.getpid(), signal.SIGKILL)
         os.close(home)
 
 
