@@ -12,6 +12,7 @@ import os
 import platform
 import struct
 import sys
+from typing import NamedTuple
 
 from ..attach.files import write_atomically
 from ..protocol.errors import IO_FAILURE, CniError
@@ -131,11 +132,49 @@ def with_settings(launcher: bytes, socket: str, direct: str, deadline_seconds: f
             )
     if launcher.count(_MARK) != 1:
         raise CniError(IO_FAILURE, "the native launcher has no place for settings: it is not this version's")
-    start = launcher.index(_MARK) + len(_MARK)
-    if start + _SETTINGS.size > len(launcher):
+    place = _place(launcher)
+    if place is None:
         raise CniError(IO_FAILURE, "the native launcher ends too early: it is damaged")
     values = _SETTINGS.pack(os.fsencode(socket), os.fsencode(direct), int(deadline_seconds * 1000))
-    return launcher[:start] + values + launcher[start + _SETTINGS.size :]
+    return launcher[: place.start] + values + launcher[place.stop :]
+
+
+class Settings(NamedTuple):
+    """What is written into a native launcher.
+
+    Attributes:
+        direct: what serves calls while the daemon is away; empty if nothing does.
+    """
+
+    socket: str
+    direct: str
+
+
+def settings_of(launcher: bytes) -> Settings | None:
+    """The settings of an executable; None if it is no native launcher."""
+    place = _place(launcher)
+    if place is None:
+        return None
+    socket, direct, _ = _SETTINGS.unpack_from(launcher, place.start)
+    return Settings(*(os.fsdecode(one.partition(b"\0")[0]) for one in (socket, direct)))
+
+
+def without_settings(launcher: bytes) -> bytes:
+    """A native launcher as far as it is the same on every node."""
+    place = _place(launcher)
+    return launcher if place is None else launcher[: place.start] + launcher[place.stop :]
+
+
+def _place(launcher: bytes) -> range | None:
+    start = launcher.find(_MARK) + len(_MARK)
+    if launcher.count(_MARK) != 1 or start + _SETTINGS.size > len(launcher):
+        return None
+    return range(start, start + _SETTINGS.size)
+
+
+def built(machine: str) -> str:
+    """Where an installation has the native launcher for a kind of machine, if it has one."""
+    return os.path.join(_PACKAGE, "native", f"{NAME}-{machine}")
 
 
 def native(machine: str) -> bytes:
@@ -144,7 +183,7 @@ def native(machine: str) -> bytes:
     Raises:
         CniError: IO_FAILURE if there is none.
     """
-    path = os.path.join(_PACKAGE, "native", f"{NAME}-{machine}")
+    path = built(machine)
     builder = os.path.join(os.path.dirname(_PACKAGE), "launcher", "build.py")
     reason = "this installation was built without a C compiler"
     source = os.path.join(os.path.dirname(builder), f"{NAME}.c")
