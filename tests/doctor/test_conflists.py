@@ -109,7 +109,7 @@ def test_entry_in_a_file_that_the_runtime_does_not_take(patient: Patient) -> Non
 def test_multus_may_stand_before(patient: Patient) -> None:
     (patient.cni_dir / "00-multus.conf").write_text(json.dumps({"name": "m", "type": "multus-shim"}))
     found = look(patient)
-    found.shows("multus", "note", "00-multus.conf", "clusterNetwork")
+    found.shows("multus", "note", "00-multus.conf", "macvlan-egress install")
     assert found.of("entry-shadowed") == []
 
 

@@ -92,8 +92,8 @@ KINDS = {
         "chown root:root {path} && chmod go-w {path}",
     ),
     "multus": Kind(
-        "conflist", "note", "the first file is Multus' own: the plugin has to be in a network that Multus delegates to",
-        "check Multus' clusterNetwork or delegates in {path}",
+        "conflist", "note", "the first file is Multus' own, which tells its delegates no annotations",
+        "run 'macvlan-egress install'; docs/install.md says what to do where {path} is no list",
     ),
     "entry": Kind(
         "conflist", "error", "no CNI configuration names the plugin", "macvlan-egress install",

@@ -1,0 +1,1 @@
+"""`install` and `uninstall`: what they do to the files of somebody else."""
