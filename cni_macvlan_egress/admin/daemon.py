@@ -14,6 +14,8 @@ _WORKERS_MAX = 64
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
+    from .manifests import CONF_DIRECTORY  # which imports the launcher, and that one this module
+
     parser.add_argument(
         "--socket",
         type=_absolute,
@@ -56,11 +58,52 @@ def configure(parser: argparse.ArgumentParser) -> None:
                         help="whose attachments the metrics count (default: %(default)s)")  # fmt: skip
     parser.add_argument("--run-dir", type=_absolute, default=DEFAULT_RUN_DIR, metavar="DIRECTORY",
                         help="whose policies they count (default: %(default)s)")  # fmt: skip
+    care = parser.add_argument_group("in the background")
+    care.add_argument(
+        "--announce-every",
+        type=_seconds,
+        default=60.0,
+        metavar="SECONDS",
+        help="announce each attachment's addresses again; besides 1, 3 and 10 s after it was made and after its NIC "
+        "came back (default: %(default)g; 0: never)",
+    )
+    care.add_argument(
+        "--drift",
+        choices=("report", "repair", "off"),
+        default="report",
+        help="what to do about attachments that differ from what ADD made (default: %(default)s)",
+    )
+    care.add_argument(
+        "--drift-every",
+        type=_positive,
+        default=300,
+        metavar="SECONDS",
+        help="within which each attachment is looked at once (default: %(default)s)",
+    )
+    care.add_argument(
+        "--policies",
+        default="auto",
+        metavar="auto|off|FILE",
+        help="keep egress policies in force as 'policy sync --follow' does, by the plugin's entry in this CNI "
+        f"configuration (default: the first one in {CONF_DIRECTORY}, if it has policies)",
+    )
+    care.add_argument(
+        "--install-watch",
+        nargs="?",
+        const=CONF_DIRECTORY,
+        type=_absolute,
+        metavar="DIRECTORY",
+        help="put the entry that 'install' has put into this CNI directory back when the main CNI writes its file "
+        "anew (default: %(const)s)",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until SIGTERM."""
+    from ..daemon.caretaker import CaretakerSettings
     from ..daemon.supervisor import Settings, Supervisor
+    from .conflist_task import ConflistTask
+    from .node_configuration import NodeConfiguration
 
     settings = Settings(
         socket=arguments.socket,
@@ -71,6 +114,19 @@ def run(arguments: argparse.Namespace) -> int:
         admin_socket=arguments.admin_socket,
         state_dir=arguments.state_dir,
         run_dir=arguments.run_dir,
+        care=CaretakerSettings(
+            state_dir=arguments.state_dir,
+            run_dir=arguments.run_dir,
+            announce_every=arguments.announce_every,
+            drift=arguments.drift,
+            drift_every=arguments.drift_every,
+            policies=None if arguments.policies == "off" else NodeConfiguration(arguments.policies),
+            conflist=(
+                ConflistTask(arguments.install_watch, arguments.state_dir)
+                if arguments.install_watch
+                else None
+            ),
+        ),
     )
     return Supervisor(settings).run()
 
@@ -85,6 +141,16 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
     return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= 86400:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 0 to 86400")
+    return seconds
 
 
 def _workers(text: str) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import ipaddress
 import time
 from collections.abc import Callable, Iterable
@@ -12,12 +11,13 @@ from dataclasses import replace
 from ..decide.facts import HostFacts, LinkFact
 from ..decide.plan import Plan
 from ..kernel import neighbours, sysctl
-from ..kernel.netlink import KernelError, Netlink
+from ..kernel.netlink import Netlink
 from ..kernel.netns import Sandbox
 from ..kernel.nftables import MissingLibrary, Nftables
 from ..model.addresses import parsed
 from ..protocol.errors import ADDRESS_CONFLICT, KERNEL_REFUSED, CniError
 from ..turns import waiting
+from .announcing import announce
 
 # A kernel's DAD takes a second a probe; RFC 4862 has one, dad_transmits may ask for more.
 _DAD_TIMEOUT_SECONDS = 10.0
@@ -124,17 +124,7 @@ def _configure(plan: Plan) -> None:
         for rule in plan.rules:
             netlink.add_rule(rule)
         if plan.addresses:
-            _announce(netlink, plan)
-
-
-def _announce(netlink: Netlink, plan: Plan) -> None:
-    try:
-        netlink.announce(plan.link.name, plan.link.mac)
-    except KernelError as error:
-        if error.number not in (errno.EBUSY, errno.EADDRINUSE):
-            raise
-        # Before Linux 5.19 a macvlan's driver is asked again, and may find its own address taken: by itself.
-        neighbours.announce(plan.link.name, plan.link.mac, _hosts(plan))
+            announce(netlink, plan.link.name, plan.link.mac, map(str, _hosts(plan)))
 
 
 def _install_ruleset(ruleset: str) -> None:

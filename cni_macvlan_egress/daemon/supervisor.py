@@ -13,19 +13,19 @@ import selectors
 import signal
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
 from .. import __version__
 from ..model.keys import DEFAULT_RUN_DIR, DEFAULT_STATE_DIR
-from ..protocol.errors import KERNEL_REFUSED, CniError
-from . import journal, listening, metrics, worker
+from . import children, journal, listening, metrics, worker
+from .caretaker import CaretakerSettings
+from .caretaker_process import CaretakerProcess
 from .counters import Counters
 from .pages import Page, Pages
 from .systemd import listening_socket, notify, watchdog_seconds
 
-_PR_SET_PDEATHSIG = 1  # prctl(2)
 _TICK_SECONDS = 1.0
 # A worker that dies at once is not started again and again without a pause.
 _RESTART_SECONDS = 1.0
@@ -47,6 +47,7 @@ class Settings:
         deadline: seconds after which a call is given up and its worker replaced.
         listen: ADDRESS:PORT of the pages; empty for none.
         admin_socket: the same as a Unix socket.
+        care: what is done in the background; None for nothing.
     """
 
     socket: str
@@ -57,6 +58,7 @@ class Settings:
     admin_socket: str = ""
     state_dir: str = DEFAULT_STATE_DIR
     run_dir: str = DEFAULT_RUN_DIR
+    care: CaretakerSettings | None = None
 
 
 @dataclass
@@ -76,7 +78,10 @@ class Supervisor:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._counters = Counters(settings.workers, worker.THREADS)
-        self._metrics = metrics.Metrics(settings.state_dir, settings.run_dir, self._counters)
+        self._caretaker = CaretakerProcess(settings.care, self._fork_caretaker) if settings.care else None
+        self._metrics = metrics.Metrics(
+            settings.state_dir, settings.run_dir, self._counters, caretaker=self._caretaker
+        )
         self._workers: dict[int, _Worker] = {}
         self._due: dict[int, float] = {}  # slots without a worker, and when they get one
         self._stopping = False
@@ -114,6 +119,8 @@ class Supervisor:
             for key, _ in self._selector.select(min(_TICK_SECONDS, pause or _TICK_SECONDS)):
                 key.data()
             self._look_after_workers()
+            if self._caretaker:
+                self._caretaker.look_after()
             self._pages.expire()
             if pause and self._workers and time.monotonic() - patted >= pause:
                 notify("WATCHDOG=1")
@@ -153,27 +160,22 @@ class Supervisor:
     # -- workers
 
     def _start_worker(self, slot: int) -> None:
-        own = os.getpid()
-        pid = os.fork()
-        if pid:
-            self._workers[pid] = _Worker(slot, time.monotonic())
-            return
-        status = os.EX_SOFTWARE
-        try:
-            signal.set_wakeup_fd(-1)
-            _die_with(own)
+        def serve() -> None:
             self._forget_pages()
             worker.run(self._listener, self._counters.slots[slot])
-            status = 0
-        except BaseException:
-            import traceback
 
-            journal.tell("error", "a worker has failed", traceback=traceback.format_exc())
-        finally:
-            os._exit(status)
+        self._workers[children.fork("worker", serve)] = _Worker(slot, time.monotonic())
+
+    def _fork_caretaker(self, work: Callable[[], None]) -> int:
+        def take_care() -> None:
+            self._listener.close()  # else callers would find it after the daemon has gone
+            self._forget_pages()
+            work()
+
+        return children.fork("caretaker", take_care)
 
     def _forget_pages(self) -> None:
-        """In a worker: an inherited connection would not end when the supervisor closes it."""
+        """In a child: an inherited connection would not end when the supervisor closes it."""
         for key in list(self._selector.get_map().values()):
             os.close(key.fd)
         self._selector.close()
@@ -184,12 +186,12 @@ class Supervisor:
         for pid, one in list(self._workers.items()):
             if one.killed_at:
                 if one.killed_at <= now:
-                    _signal(pid, signal.SIGKILL)
+                    children.send(pid, signal.SIGKILL)
             elif max(self._counters.slots[one.slot].ages(), default=0.0) > self._settings.deadline:
                 journal.tell("error", "a call does not end; its worker is replaced", worker=pid)
                 self._metrics.overdue += 1
                 one.killed_at = now + _GRACE_SECONDS
-                _signal(pid, signal.SIGTERM)
+                children.send(pid, signal.SIGTERM)
         for slot in [slot for slot, due in self._due.items() if due <= now]:
             del self._due[slot]
             self._start_worker(slot)
@@ -205,6 +207,8 @@ class Supervisor:
                 return
             gone = self._workers.pop(pid, None)
             if gone is None:
+                if self._caretaker:
+                    self._caretaker.has_ended(pid, status)
                 continue
             if not gone.killed_at:
                 self._metrics.died += 1
@@ -218,21 +222,25 @@ class Supervisor:
     def _end(self) -> None:
         for own in self._own:
             own.leave()
+        if self._caretaker:
+            self._caretaker.stop()
         if self._drained:
             self._drain()
         for pid in self._workers:
-            _signal(pid, signal.SIGTERM)
+            children.send(pid, signal.SIGTERM)
         until = time.monotonic() + self._settings.deadline
         while self._workers:
             if time.monotonic() >= until:
                 for pid in self._workers:
-                    _signal(pid, signal.SIGKILL)
+                    children.send(pid, signal.SIGKILL)
             with suppress(ChildProcessError):
                 pid, _ = os.waitpid(-1, os.WNOHANG)
                 if pid:
                     self._workers.pop(pid, None)
                     continue
             time.sleep(_POLL_SECONDS)
+        if self._caretaker:
+            self._caretaker.end()
 
     def _drain(self) -> None:
         """Nobody finds the socket any more; have the workers take those who did."""
@@ -248,27 +256,15 @@ class Supervisor:
         if path == "/metrics":
             return 200, metrics.CONTENT_TYPE, self._metrics.text()
         if path == "/healthz":
-            healthy = bool(self._workers)
-            return (200, _TEXT, "ok\n") if healthy else (503, _TEXT, "no worker is running\n")
+            if not self._workers:
+                return 503, _TEXT, "no worker is running\n"
+            idle = self._caretaker is not None and not self._caretaker.is_up
+            return 200, _TEXT, "ok, but the caretaker is not running\n" if idle else "ok\n"
         return 404, _TEXT, "there are /metrics and /healthz\n"
 
 
 def _nothing(_number: int, _frame: object) -> None:
     """SIGCHLD has only to wake the loop."""
-
-
-def _signal(pid: int, number: int) -> None:
-    with suppress(ProcessLookupError):
-        os.kill(pid, number)
-
-
-def _die_with(parent: int) -> None:
-    """Get SIGTERM when the supervisor is gone, even if it was killed: nobody would look after this process."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0) != 0:
-        raise CniError(KERNEL_REFUSED, f"prctl: {os.strerror(ctypes.get_errno())}")
-    if os.getppid() != parent:
-        os._exit(0)
 
 
 def _preload() -> None:
@@ -286,4 +282,5 @@ _PRELOADED: Sequence[str] = (
     "..attach.verbs", "..attach.add", "..attach.delete", "..attach.check", "..attach.collect", "..attach.status",
     "..attach.policing", "..attach.ipam", "..passthrough", "..log", "..sources.kubernetes", "..sources.names",
     "..sources.policy_directory", "..model.policy_documents", "difflib", "json", "yaml", "select",
+    ".caretaker_rounds", ".caretaker_names", ".caretaker_policies",
 )  # fmt: skip

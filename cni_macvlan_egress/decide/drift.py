@@ -52,7 +52,7 @@ def ruleset_differences(expected: str, found: str) -> list[str]:
     """Every line of an nftables table that is missing, and every one that is too much."""
     if not found:
         return ["nftables table: expected the redirect rules, found no such table"]
-    wanted, there = _blocks(expected), _blocks(found)
+    wanted, there = _comparable(expected), _comparable(found)
     differences = []
     for name in {**wanted, **there}:
         if name and name not in wanted:
@@ -70,8 +70,8 @@ def ruleset_differences(expected: str, found: str) -> list[str]:
     return differences
 
 
-def _blocks(listing: str) -> dict[str, list[str]]:
-    """The lines of a listing by the chain, set or map that they stand in."""
+def blocks(listing: str) -> dict[str, list[str]]:
+    """The lines of a table by the chain, set or map that they stand in (`chain forward`)."""
     found: dict[str, list[str]] = {}
     name = ""
     for line in listing.splitlines():
@@ -80,10 +80,16 @@ def _blocks(listing: str) -> dict[str, list[str]]:
             name = text.removesuffix(" {")
             found[name] = []
         elif text not in ("", "}"):
-            found.setdefault(name, []).append(
-                text.removeprefix("elements = { ").removesuffix(" }").rstrip(",")
-            )
+            found.setdefault(name, []).append(text)
     return found
+
+
+def _comparable(listing: str) -> dict[str, list[str]]:
+    """The same with an element a line, as nft prints them or not."""
+    return {
+        name: [line.removeprefix("elements = { ").removesuffix(" }").rstrip(",") for line in lines]
+        for name, lines in blocks(listing).items()
+    }
 
 
 def _addresses(planned: Iterable[Address], pod: HostFacts, interface: str) -> Iterable[str]:

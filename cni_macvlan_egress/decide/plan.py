@@ -110,12 +110,33 @@ class Conflicts(_Step):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Renewal(_Step):
+    """What has to be known of a request to follow its destinations' names to other addresses.
+
+    Attributes:
+        inside: the interface at which traffic comes in.
+        mtus: its own and the macvlan's.
+        gateways: one of each family that has one.
+        cluster_networks: where no name may lead.
+        retired: addresses that a name had before; their routes stay for the flows that still use them.
+    """
+
+    inside: str
+    mtus: tuple[int, int]
+    only_destinations: bool
+    gateways: tuple[str, ...]
+    cluster_networks: tuple[str, ...] = ()
+    retired: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan(_Step):
     """The steps in the order in which they are taken.
 
     Attributes:
         forwards: what the ruleset does, line by line.
         ruleset: the nftables table as text, empty without destinations.
+        renewal: None where no destination is a name.
     """
 
     link: Link
@@ -126,3 +147,4 @@ class Plan(_Step):
     addresses: tuple[Address, ...] = ()
     routes: tuple[Route, ...] = ()
     rules: tuple[Rule, ...] = ()
+    renewal: Renewal | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Callable, Iterable, Sequence
 
-from ..model.addresses import IPAddress, IPInterface, IPNetwork
+from ..model.addresses import IPAddress, IPInterface, IPNetwork, parsed
 from ..model.annotations import MTU_MIN_IPV6
 from ..protocol.errors import (
     ADDRESS_HELD,
@@ -88,6 +88,7 @@ def plan(
                 )
             )
         ),
+        renewal=redirect.renewal(request, addressing, passage) if passage else None,
     )
 
 
@@ -130,7 +131,7 @@ def _check_name_is_free(request: Request, pod: HostFacts) -> None:
 
 
 def _check_not_the_nodes_own(addressing: Addressing, forwards: Sequence[Forward], node: HostFacts) -> None:
-    own = {ipaddress.ip_interface(held.address).ip: held.interface for held in node.addresses}
+    own = {parsed(held.address).ip: held.interface for held in node.addresses}
     for source in addressing.sources:
         if source.ip in own:
             raise CniError(
@@ -285,7 +286,7 @@ def _rules(request: Request, addressing: Addressing, pod: HostFacts, table: int)
             continue
         # What answers on the main interface keeps doing so: health checks, clients of a Service.
         for held in pod.addresses_of(request.main_interface):
-            own = ipaddress.ip_interface(held).ip
+            own = parsed(held).ip
             if own.version == family and not own.is_link_local:
                 yield Rule(
                     family=family,
@@ -304,7 +305,7 @@ def _kept_on_main(request: Request, master: LinkFact, node: HostFacts, pod: Host
     """
     targets: list[IPNetwork] = []
     for held in node.addresses_of(master.name):
-        address = ipaddress.ip_interface(held).ip
+        address = parsed(held).ip
         if not address.is_link_local:
             targets.append(ipaddress.ip_network(address))
     targets += [network for network in request.cluster_networks if network not in targets]

@@ -14,7 +14,7 @@ from ..model.annotations import DESTINATION
 from ..protocol.errors import INVALID_ANNOTATION, MASTER_UNUSABLE, TRY_AGAIN_LATER, CniError
 from .addressing import Addressing
 from .facts import MAIN_TABLE, HostFacts
-from .plan import Forward, Link, Route, Rule, Sysctl
+from .plan import Forward, Link, Renewal, Route, Rule, Sysctl
 from .request import Request
 from .ruleset import Passage
 
@@ -170,6 +170,19 @@ def rules(passage: Passage, priority: int) -> Iterable[Rule]:
     if not passage.only_destinations:
         for family in sorted(passage.sources):
             yield Rule(family=family, priority=priority, table=MAIN_TABLE, iif=passage.outside)  # type: ignore[arg-type]
+
+
+def renewal(request: Request, addressing: Addressing, passage: Passage) -> Renewal | None:
+    """What is needed to follow names later on, if there are any."""
+    if not any(line.name for line in request.destinations):
+        return None
+    return Renewal(
+        inside=passage.inside,
+        mtus=passage.mtus,
+        only_destinations=passage.only_destinations,
+        gateways=tuple(map(str, addressing.gateways)),
+        cluster_networks=tuple(map(str, request.cluster_networks)),
+    )
 
 
 def _default_route_interface(pod: HostFacts) -> str:

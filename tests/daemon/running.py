@@ -101,11 +101,20 @@ class Daemon:
 
     def workers(self) -> list[int]:
         """The processes that serve calls."""
-        with open(f"/proc/{self.pid}/task/{self.pid}/children") as file:
-            return [int(word) for word in file.read().split()]
+        return self._children("worker")
+
+    def caretaker(self) -> int:
+        """The process that works in the background; 0 if there is none just now."""
+        return next(iter(self._children("caretaker")), 0)
 
     def processes(self) -> list[int]:
+        """All that serve."""
         return [self.pid, *self.workers()]
+
+    def _children(self, name: str) -> list[int]:
+        with open(f"/proc/{self.pid}/task/{self.pid}/children") as file:
+            children = [int(word) for word in file.read().split()]
+        return [pid for pid in children if _name(pid) == name]
 
     def freeze(self) -> list[int]:
         """Stop its workers where they are; returns them, for SIGCONT."""
@@ -195,6 +204,15 @@ def eventually(condition: Callable[[], object], what: str, seconds: float = 15.0
     while not condition():
         assert time.monotonic() < deadline, what
         time.sleep(0.01)
+
+
+def _name(pid: int) -> str:
+    """What a process calls itself; empty if it has ended."""
+    try:
+        with open(f"/proc/{pid}/comm") as file:
+            return file.read().strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 def _states(pid: int) -> set[str]:

@@ -137,7 +137,7 @@ def test_thread_that_has_gone_astray_ends_its_worker(node: Node, daemon: Daemon,
         "home = own_identity()\n"
         "assert ctypes.CDLL(None).setns(os.open(sys.argv[2], os.O_RDONLY), 0x40000000) == 0\n"
         "sys.stdout.write('ready\\n'); sys.stdout.flush()\n"
-        "worker._serve_calls(listener, home, Counters(1, 32).slots[0], 0)\n"
+        "worker._serve_calls(listener, home, threading.Semaphore(1), Counters(1, 32).slots[0], 0)\n"
     )
     import socket
     import subprocess

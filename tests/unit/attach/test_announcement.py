@@ -7,14 +7,11 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from cni_macvlan_egress.attach import apply
-from cni_macvlan_egress.decide.plan import Address, Link, Plan
+from cni_macvlan_egress.attach import announcing
 from cni_macvlan_egress.kernel.netlink import KernelError, Netlink
 
-PLAN = Plan(
-    link=Link(name="macvlan0", master="eth0", mode="bridge", mtu=1500, mac="02:00:00:00:00:01"),
-    addresses=(Address(address="192.168.12.99/24"), Address(address="fd00:12::99/64")),
-)
+MAC = "02:00:00:00:00:01"
+ADDRESSES = ["192.168.12.99", "fd00:12::99"]
 
 
 @dataclass
@@ -28,8 +25,8 @@ class RefusingNetlink:
 
 def announce(monkeypatch: pytest.MonkeyPatch, number: int) -> list[tuple]:
     netlink = RefusingNetlink(number)
-    monkeypatch.setattr(apply.neighbours, "announce", lambda *arguments: netlink.frames.append(arguments))
-    apply._announce(netlink, PLAN)  # type: ignore[arg-type]
+    monkeypatch.setattr(announcing.neighbours, "announce", lambda *arguments: netlink.frames.append(arguments))
+    announcing.announce(netlink, "macvlan0", MAC, ADDRESSES)  # type: ignore[arg-type]
     return netlink.frames
 
 
@@ -38,8 +35,8 @@ def test_driver_that_finds_its_own_address_taken_is_helped(
     monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     ((name, mac, addresses),) = announce(monkeypatch, number)
-    assert (name, mac) == ("macvlan0", PLAN.link.mac)
-    assert list(map(str, addresses)) == ["192.168.12.99", "fd00:12::99"]
+    assert (name, mac) == ("macvlan0", MAC)
+    assert list(map(str, addresses)) == ADDRESSES
 
 
 def test_other_refusal_fails_the_add(monkeypatch: pytest.MonkeyPatch) -> None:
