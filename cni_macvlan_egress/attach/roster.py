@@ -30,6 +30,7 @@ class Attachment:
         interface: the macvlan's name in the pod.
         master: the NIC's name.
         addresses: the source addresses, without prefix length.
+        asks: whether ADD asked the LAN for its addresses before it used them.
         names: those among its destinations, with the addresses that they lead to.
         retired: addresses that a name had before.
     """
@@ -45,6 +46,7 @@ class Attachment:
     mac: str
     master: str
     addresses: tuple[str, ...]
+    asks: bool = True
     names: tuple[tuple[str, tuple[str, ...]], ...] = ()
     retired: tuple[str, ...] = ()
 
@@ -140,6 +142,7 @@ class Roster:
             mac=plan.link.mac,
             master=plan.link.master,
             addresses=tuple(one.address.partition("/")[0] for one in plan.addresses),
+            asks=plan.conflicts.detection != "off",
             names=tuple(renewal.names(plan).items()),
             retired=plan.renewal.retired if plan.renewal else (),
         )

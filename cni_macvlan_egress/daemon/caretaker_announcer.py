@@ -8,11 +8,14 @@ from collections.abc import Callable
 from functools import partial
 
 from ..attach.announcing import announce_again
+from ..attach.contest import other_holder, step_back
 from ..attach.roster import Attachment, Roster
 from ..decide.care import FIRST_ANNOUNCEMENTS, next_announcement
+from ..kernel.frames import Claim
 from ..kernel.netlink import Netlink
 from ..protocol.errors import CniError
 from . import journal
+from .caretaker import CaretakerSettings
 from .caretaker_counters import CaretakerCounters
 
 # So many attachments of a NIC that has come back are announced a second,
@@ -22,19 +25,18 @@ _STEADY_RATE = 5.0
 
 
 class Announcer:
-    """Knows when each attachment is due; times are of time.monotonic().
+    """Knows when each attachment is due; times are of time.monotonic()."""
 
-    Args:
-        every: seconds between announcements; 0: none are made.
-    """
-
-    def __init__(self, every: float, roster: Roster, counters: CaretakerCounters) -> None:
-        self._every = every
+    def __init__(self, settings: CaretakerSettings, roster: Roster, counters: CaretakerCounters) -> None:
+        self._every = settings.announce_every
+        self._run_dir = settings.run_dir
+        self._steps_back = settings.drift == "repair"
         self._roster = roster
         self._counters = counters
         self._born: dict[str, float] = {}
         self._due: dict[str, float] = {}
         self._failed: set[str] = set()
+        self._contested: dict[str, Claim] = {}
 
     def renew(self) -> None:
         """The roster has changed."""
@@ -44,6 +46,7 @@ class Announcer:
         for key in self._due.keys() - there.keys():
             del self._due[key], self._born[key]
             self._failed.discard(key)
+            self._contested.pop(key, None)
         now = time.monotonic()
         for key in there.keys() - self._due.keys():
             age = max(0.0, time.time() - there[key].since)
@@ -77,7 +80,9 @@ class Announcer:
             if sandbox is None:
                 return
             with sandbox:
-                sent = sandbox.run(partial(_tell, one))
+                claim = sandbox.run(partial(other_holder, one)) if one.asks else None
+                sent = claim is None and sandbox.run(partial(_tell, one))
+            self._contest(one, claim)
         except CniError as error:
             self._counters.count("announcements_failed")
             if one.key not in self._failed:
@@ -88,6 +93,26 @@ class Announcer:
             return
         self._failed.discard(one.key)
         self._counters.count("announcements", int(sent))
+
+    def _contest(self, one: Attachment, claim: Claim | None) -> None:
+        """Another host has an address of ours: say so, and step back if that is wished."""
+        before = self._contested.pop(one.key, None)
+        if claim is not None:
+            self._contested[one.key] = claim
+        if claim is not None and claim != before:
+            journal.tell(
+                "warning",
+                f"address {claim.address} is held by another host of the LAN too, and is not announced",
+                attachment=one.key, pod=one.pod, mac=claim.mac,
+            )  # fmt: skip
+        if claim is None and before is not None:
+            journal.tell(
+                "info", f"address {before.address} is ours alone again", attachment=one.key, pod=one.pod
+            )
+        self._counters.show("contested", len(self._contested))
+        if claim is not None and self._steps_back and step_back(self._roster, self._run_dir, one.key, claim):
+            self._counters.count("stepped_back")
+            journal.tell("warning", f"address {claim.address} was taken off", attachment=one.key, pod=one.pod)
 
 
 def _tell(one: Attachment) -> bool:

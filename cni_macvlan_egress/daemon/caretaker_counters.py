@@ -9,10 +9,17 @@ import time
 TASKS = ("attachments", "names", "policies")
 COUNTERS = (
     "announcements", "announcements_failed", "names_changed", "names_unchanged", "names_failed", "checks",
-    "mended", "mending_failed", "syncs", "syncs_failed", "conflist_restored", "errors",
+    "mended", "mending_failed", "syncs", "syncs_failed", "conflist_restored", "stepped_back", "errors",
 )  # fmt: skip
 # What is true only as long as somebody looks.
-GAUGES = ("names_followed", "drifted", "masters_unusable", "policies_followed", "policy_problems")
+GAUGES = (
+    "names_followed",
+    "drifted",
+    "contested",
+    "masters_unusable",
+    "policies_followed",
+    "policy_problems",
+)
 _CELLS = (*COUNTERS, *GAUGES, *TASKS)
 _AT = {name: index for index, name in enumerate(_CELLS)}
 _CELL = 8  # bytes

@@ -29,7 +29,7 @@ class Rounds:
         self._roster = roster
         self._counters = counters
         self._stop = stop
-        self._announcer = Announcer(settings.announce_every, roster, counters)
+        self._announcer = Announcer(settings, roster, counters)
         self._inspector = Inspector(settings, roster, counters)
         self._masters = Masters(counters, tell=settings.drift != "off")
 

@@ -121,6 +121,12 @@ def _care(caretaker: CaretakerProcess) -> Iterator[str]:
         {result: value(f"names_{result}") for result in ("changed", "unchanged", "failed")},
     )
     yield from _gauge("drifted", "Attachments that differ from what ADD made.", value("drifted"))
+    yield from _gauge(
+        "contested", "Attachments with an address that another host of the LAN holds too.", value("contested")
+    )
+    yield from _counter(
+        "stepped_back_total", "Addresses taken off for such a host.", "", {"": value("stepped_back")}
+    )
     yield from _counter("drift_checks_total", "Looks at an attachment for drift.", "", {"": value("checks")})
     yield from _counter(
         "drift_repairs_total",

@@ -40,7 +40,7 @@ from .messages import (
 
 # linux/rtnetlink.h, if_link.h, if_addr.h, fib_rules.h
 _NEWLINK, _DELLINK, _GETLINK = 16, 17, 18
-_NEWADDR, _GETADDR = 20, 22
+_NEWADDR, _DELADDR, _GETADDR = 20, 21, 22
 _NEWROUTE, _DELROUTE, _GETROUTE = 24, 25, 26
 _NEWRULE, _DELRULE, _GETRULE = 32, 33, 34
 _GETNSID = 90
@@ -305,6 +305,15 @@ class Netlink:
             if interface.version == 4 and length < 31:
                 body += attribute(_IFA_BROADCAST, interface.network.broadcast_address.packed)
             self._route.request(_NEWADDR, body, NLM_F_CREATE | NLM_F_EXCL)
+
+    def delete_address(self, name: str, address: str) -> None:
+        """Delete an address, given with its prefix length; one that is gone is no error."""
+        interface = parsed(address)
+        body = _ADDRESS.pack(
+            _FAMILIES[interface.version], interface.network.prefixlen, 0, 0, self._index(name)
+        )
+        with _gone_is_fine(), _asking(f"delete address {interface} of {name}"):
+            self._route.request(_DELADDR, body + attribute(_IFA_LOCAL, interface.ip.packed))
 
     def add_route(self, route: Route) -> None:
         """Add a route, marked as ours."""
