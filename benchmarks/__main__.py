@@ -14,7 +14,7 @@ from cni_macvlan_egress.protocol.errors import CniError
 from . import document, machine
 from .process import BenchmarkError
 
-BENCHMARKS = ("direct", "warm", "endurance", "redirect", "policy")
+BENCHMARKS = ("direct", "warm", "endurance", "failover", "redirect", "policy")
 _ROUNDS = 100
 _QUICK_ROUNDS = 2
 _DOCUMENT = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "docs", "benchmarks.md")

@@ -61,12 +61,8 @@ class Cluster:
     def __enter__(self) -> Self:
         with self._undo:
             self.lan = self._namespace("lan")
-            self.node = self._namespace("node")
             add_bridge(self.lan, "br0", f"{ROUTER}/24")
-            plug("connect the node", self.lan, "node", self.node, NIC, bridge="br0")
-            add_address(self.node, NIC, f"{_NODE}/24")
-            _default_route(self.node, ROUTER)
-            add_bridge(self.node, BRIDGE, f"{_PODS_ROUTER}/16")
+            self.node = self.another_node("node", _NODE)
             self._undo = self._undo.pop_all()
         return self
 
@@ -75,13 +71,22 @@ class Cluster:
     ) -> None:
         self._undo.close()
 
-    def pod(self, name: str) -> Pod:
-        """A pod with its main interface, and the main CNI's result."""
+    def another_node(self, role: str, address: str) -> Namespace:
+        """A node on the LAN; its port at the switch has the name of its role."""
+        node = self._namespace(role)
+        plug(f"connect {role}", self.lan, role, node, NIC, bridge="br0")
+        add_address(node, NIC, f"{address}/24")
+        _default_route(node, ROUTER)
+        add_bridge(node, BRIDGE, f"{_PODS_ROUTER}/16")
+        return node
+
+    def pod(self, name: str, node: Namespace | None = None) -> Pod:
+        """A pod with its main interface, and the main CNI's result; on the first node if no other is named."""
         self._pods += 1
         namespace = self._namespace(name)
         host_end = f"veth{self._pods}"
         address = f"10.88.{(self._pods + 1) >> 8}.{(self._pods + 1) & 255}/16"
-        plug(f"connect pod {name}", self.node, host_end, namespace, NIC, bridge=BRIDGE)
+        plug(f"connect pod {name}", node or self.node, host_end, namespace, NIC, bridge=BRIDGE)
         add_address(namespace, NIC, address)
         _default_route(namespace, _PODS_ROUTER)
         previous = {

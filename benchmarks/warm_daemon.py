@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from types import TracebackType
 from typing import Self
@@ -23,23 +24,25 @@ class Daemon:
     """Started on entering, in the calling thread's namespaces; stopped on exit.
 
     Args:
-        directory: where its sockets, its state and its log go.
+        directory: where its state goes.
 
     Raises:
         BenchmarkError: it does not start.
     """
 
     def __init__(self, directory: str) -> None:
-        self.socket = os.path.join(directory, "daemon.sock")
         self._directory = directory
+        # A socket's path may have 107 bytes, and who knows how long TMPDIR is.
+        self._sockets = tempfile.TemporaryDirectory(prefix="macvlan-egress-bench-", dir="/run")
+        self.socket = os.path.join(self._sockets.name, "daemon.sock")
 
     def __enter__(self) -> Self:
         words = [
-            *("--socket", self.socket, "--admin-socket", f"{self._directory}/admin.sock"),
+            *("--socket", self.socket, "--admin-socket", f"{self._sockets.name}/admin.sock"),
             *("--state-dir", f"{self._directory}/state", "--run-dir", f"{self._directory}/run"),
         ]
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ear:
-            notify = f"{self._directory}/notify.sock"
+            notify = f"{self._sockets.name}/notify.sock"
             ear.bind(notify)
             ear.settimeout(_START_SECONDS)
             self._process = subprocess.Popen(
@@ -102,3 +105,5 @@ class Daemon:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        finally:
+            self._sockets.cleanup()

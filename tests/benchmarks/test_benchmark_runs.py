@@ -109,7 +109,7 @@ def figures(text: str) -> dict[str, list[float]]:
     return {
         name.strip(): [float(cell) for cell in cells if cell.strip()]
         for name, *cells in rows
-        if not name.startswith(("process", "-"))
+        if not name.startswith(("process", "-", "part", "importing", "the interpreter", "all"))
     }
 
 
@@ -127,6 +127,9 @@ def test_every_row_is_measured(tmp_path: Path) -> None:
     promises = [line for line in done.stdout.splitlines() if "promised" in line]
     assert len(promises) == 2
     assert all(line.endswith(("Kept.", "Not kept.")) for line in promises)
+    parts = tables(done.stdout)[1]
+    assert float(parts["importing pydantic"][0]) > 0
+    assert parts["all"][1] == "100"
     assert left == []
     assert list(tmp_path.iterdir()) == []
 
@@ -195,6 +198,60 @@ def test_policy_measures_packets_changes_and_memory(tmp_path: Path) -> None:
         assert float(cpu) > 0, name
         assert bool(peak) == name.endswith("policy sync"), name
     assert tuple(memory) == MEMORY
+    assert left == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_warm_measures_single_calls_and_crowds_and_draws_them(tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    results.mkdir()
+    document = results / "benchmarks.md"
+    document.write_text("<!-- warm: begin -->\n<!-- warm: end -->\n")
+    work = tmp_path / "work"
+    work.mkdir()
+    done, left = run("warm", "--quick", "--document", str(document), tmp=work)
+    assert done.returncode == 0, done.stderr
+    (rows,) = tables(done.stdout)
+    callers = ("warm: static address", "Go macvlan")
+    for name in (*callers, "warm: unannotated pod", "warm: static address, 1 destination", "Go bridge"):
+        for verb in ("ADD", "DEL"):
+            median, p99, cpu, *_ = rows[f"{name}: {verb}"]
+            assert 0 < float(median) <= float(p99), name
+            assert float(cpu) > 0, name
+    for name in callers:
+        assert float(rows[f"{name}: 4 ADDs at once"][0]) > 0
+    promises = [line for line in done.stdout.splitlines() if "promised" in line]
+    assert len(promises) == 6
+    assert all(line.endswith(("Kept.", "Not kept.")) for line in promises)
+    picture = (results / "warm.svg").read_text()
+    assert "warm: static address: ADD" in picture
+    assert str(tmp_path) not in picture
+    assert left == []
+    assert list(work.iterdir()) == []
+
+
+def test_endurance_looks_at_the_daemon_at_every_stage(tmp_path: Path) -> None:
+    done, left = run("endurance", "--quick", tmp=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (rows,) = tables(done.stdout)
+    assert len(rows) == 20
+    for name, (median, memory, files, threads, namespaces) in rows.items():
+        assert bool(median) == name.endswith("attachments"), name
+        assert float(memory) > 0, name
+        assert int(files) > 0, name
+        assert int(threads) > 0, name
+        assert namespaces == "1", name
+    assert left == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_failover_waits_for_an_answer_from_the_new_place(tmp_path: Path) -> None:
+    done, left = run("failover", "--quick", tmp=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (rows,) = tables(done.stdout)
+    assert len(rows) == 3
+    for median, least, most in rows.values():
+        assert 0 <= float(least) <= float(median) <= float(most)
     assert left == []
     assert list(tmp_path.iterdir()) == []
 
