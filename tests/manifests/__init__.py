@@ -1,0 +1,1 @@
+"""What is under conf/kubernetes and conf/container."""
