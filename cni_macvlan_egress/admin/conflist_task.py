@@ -62,7 +62,6 @@ class ConflistTask:
             if select.select([stop], [], [], _LOOK_SECONDS)[0]:
                 return
 
-
     def _named(self, say: Callable[[str], object]) -> str | None:
         """The file that the admin has chosen, if it was not left to us."""
         records = Records(self._state_dir, say)

@@ -25,7 +25,9 @@ class RefusingNetlink:
 
 def announce(monkeypatch: pytest.MonkeyPatch, number: int) -> list[tuple]:
     netlink = RefusingNetlink(number)
-    monkeypatch.setattr(announcing.neighbours, "announce", lambda *arguments: netlink.frames.append(arguments))
+    monkeypatch.setattr(
+        announcing.neighbours, "announce", lambda *arguments: netlink.frames.append(arguments)
+    )
     announcing.announce(netlink, "macvlan0", MAC, ADDRESSES)  # type: ignore[arg-type]
     return netlink.frames
 
