@@ -163,21 +163,22 @@ class Netlink:
         return _address_facts(messages, names)
 
     def default_routes(self) -> tuple[RouteFact, ...]:
-        """Those alone, of every table."""
-        kept = [one for one in self._route_messages() if one[1] == 0]  # the destination's prefix length
+        """Those alone, of every table; IPv6 ones only if there are no others, because each link has IPv6 routes."""
+        kept: list[bytes] = []
+        for family in _FAMILIES.values():
+            # The second byte is the length of the destination's prefix.
+            kept = kept or [one for one in self._route_messages(family) if one[1] == 0]
         indexes = {index for one in kept for index, _ in _hops(attributes(one, _ROUTE.size))}
         return _route_facts(kept, _names(indexes))
 
     def _routes(self, names: dict[int, str]) -> tuple[RouteFact, ...]:
-        return _route_facts(self._route_messages(), names)
+        messages = [one for family in _FAMILIES.values() for one in self._route_messages(family)]
+        return _route_facts(messages, names)
 
-    def _route_messages(self) -> list[bytes]:
-        messages = []
-        for family in _FAMILIES.values():
-            with _asking("list the routes"):
-                body = _ROUTE.pack(family, 0, 0, 0, 0, 0, 0, _RTN_UNICAST, 0)
-                messages += self._route.dump(_GETROUTE, body)
-        return messages
+    def _route_messages(self, family: int) -> list[bytes]:
+        with _asking("list the routes"):
+            body = _ROUTE.pack(family, 0, 0, 0, 0, 0, 0, _RTN_UNICAST, 0)
+            return self._route.dump(_GETROUTE, body)
 
     def _rules(self) -> tuple[RuleFact, ...]:
         found = []
