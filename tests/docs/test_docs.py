@@ -10,6 +10,10 @@ from pathlib import Path
 import pytest
 
 from cni_macvlan_egress.admin.command_line import COMMANDS
+from cni_macvlan_egress.daemon.caretaker import CaretakerSettings
+from cni_macvlan_egress.daemon.caretaker_process import CaretakerProcess
+from cni_macvlan_egress.daemon.counters import Counters
+from cni_macvlan_egress.daemon.metrics import Metrics
 from cni_macvlan_egress.model import destinations, keys
 from cni_macvlan_egress.model.annotations import PodAnnotations
 from cni_macvlan_egress.model.configuration import Configuration
@@ -65,6 +69,10 @@ def test_documented_allow_is_understood() -> None:
     assert len(Configuration.of(json.loads("{" + example + "}")).allow or ()) == 3
 
 
+# Shown as soon as something about policies is known.
+WITH_POLICIES = {"policies", "policy_interfaces", "policy_names", "policy_names_failing"}
+
+
 def test_readme_examples_are_understood() -> None:
     import yaml
 
@@ -98,6 +106,17 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_named_commands_exist(page: Path) -> None:
     for name in re.findall(r"`macvlan-egress ([a-z]+)", page.read_text()):
         assert name in COMMANDS, name
+
+
+def test_every_metric_is_explained_and_no_other(tmp_path: Path) -> None:
+    care = CaretakerProcess(CaretakerSettings(str(tmp_path), str(tmp_path)), lambda _work: 0)
+    shown = Metrics(str(tmp_path), str(tmp_path), Counters(1, 1), caretaker=care).text()
+    made = set(re.findall(r"^# HELP macvlan_egress_(\w+)", shown, re.MULTILINE))
+    text = (DOCS / "daemon.md").read_text().partition("## Metrics and health")[2].partition("\n## ")[0]
+    rows = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
+    explained = {name for row in rows for name in re.findall(r"(?:macvlan_egress|…)_(\w+)", row)}
+    assert made - explained == set()
+    assert explained - made <= WITH_POLICIES
 
 
 def test_comparison_is_backed_by_tests_that_exist() -> None:
