@@ -204,7 +204,12 @@ def from_json(data: bytes) -> Record:
     from pydantic import ValidationError
 
     try:
-        return _reader().validate_json(data)
+        # pydantic's own parser would remember every string, and those of each record are others.
+        raw = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"JSON: {error}") from None
+    try:
+        return _reader().validate_python(raw)
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
         raise ValueError(f"{'.'.join(map(str, fault['loc'])) or 'JSON'}: {fault['msg']}") from None

@@ -32,7 +32,7 @@ from .counters import OTHER, SUCCESS, UNKNOWN, Slot
 # As many as keep a processor busy: one computes while another one is in the kernel.
 _TURNS = 2
 # Most of an ADD's time is waiting: for the LAN to answer, for the kernel's grace periods.
-THREADS = 32
+THREADS = 24
 # A request is at hand as soon as it is connected: whoever sends half of one is not waited for.
 _REQUEST_SECONDS = 5.0
 _ANSWER_SECONDS = 5.0

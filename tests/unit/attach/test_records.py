@@ -105,6 +105,7 @@ def without(name: str) -> str:
 
 UNREADABLE: dict[str, tuple[bytes, str]] = {
     "zeros": (bytes(200), "JSON"),
+    "deep": (b"[" * 100_000, "JSON"),
     "other kind": (b'["x"]', "JSON"),
     "torn": (WHOLE[: len(WHOLE) // 2].encode(), "JSON"),
     "something behind": (f"{WHOLE}x".encode(), "JSON"),
