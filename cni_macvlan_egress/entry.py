@@ -115,6 +115,8 @@ class _Session:
         return verbs.answer(call)
 
     def failure(self, error: CniError) -> tuple[int, str, str]:
+        from .model.complaints import printable
+
         version = self.configuration.get("cniVersion")
         body: dict[str, object] = {
             "cniVersion": version if version in versions.SUPPORTED else versions.LATEST,
@@ -123,7 +125,8 @@ class _Session:
         }
         if error.details:
             body["details"] = error.details
-        words = f"macvlan-egress: {error.msg}\n" if error.code != INTERNAL else ""
+        # A pod may have chosen names in it, and stderr may be a terminal.
+        words = f"macvlan-egress: {printable(error.msg)}\n" if error.code != INTERNAL else ""
         if self.configuration:  # else nobody has said yet where the log is
             self._log(error)
         return 1, wire.encode(body) + "\n", words

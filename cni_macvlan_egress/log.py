@@ -41,6 +41,7 @@ class Log:
         if LEVELS.index(level) < self._least:
             return
         import json
+        import stat
         import time
 
         line = {"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "level": level, "msg": message}
@@ -51,6 +52,10 @@ class Log:
         except (OSError, ValueError):  # ValueError: a NUL byte or a lone surrogate in the path
             return
         try:
+            status = os.fstat(fd)
+            # A pipe has a reader whom nobody has asked; a file with another name is somebody else's.
+            if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+                return
             os.write(fd, json.dumps(line, default=str).encode() + b"\n")
         except OSError:
             pass

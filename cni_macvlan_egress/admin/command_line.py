@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from .. import __version__
+from ..model.complaints import printable
 from ..protocol.errors import CniError
 from .parsing import PROGRAM, Parser
 
@@ -61,9 +62,9 @@ def main(arguments: Sequence[str]) -> int:
     try:
         status: int = importlib.import_module(f".{parsed.command}", __package__).run(parsed)
     except CniError as error:
-        sys.stderr.write(f"macvlan-egress {parsed.command}: {error.msg}\n")
+        sys.stderr.write(f"macvlan-egress {parsed.command}: {printable(error.msg)}\n")
         if error.details:
-            sys.stderr.write(f"  {error.details}\n")
+            sys.stderr.write(f"  {printable(error.details)}\n")
         return 1
     except BrokenPipeError:
         # Whoever read along has seen enough; stdout goes nowhere now, also at exit.

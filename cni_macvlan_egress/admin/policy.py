@@ -23,6 +23,7 @@ from ..decide.enforcement import BROKEN, DENIED, INBOUND, NODE, NONE, SPARED
 from ..decide.guard import UNKNOWN
 from ..decide.interfaces import FORGED
 from ..log import Log
+from ..model.complaints import printable
 from ..model.configuration import Configuration
 from ..model.policy import Answer, Network, Policy
 from ..protocol.errors import INVALID_CONFIGURATION, CniError
@@ -261,7 +262,7 @@ def _status(configuration: Configuration, *, as_json: bool) -> int:
         }
         print(json.dumps(document, indent=2))
     else:
-        print("\n".join(_lines(enforced, found, answers, differences, state)))
+        print("\n".join(map(printable, _lines(enforced, found, answers, differences, state))))
     broken = any(one.broken for one in enforced.namespaces.values())
     return 1 if broken or differences else 0
 

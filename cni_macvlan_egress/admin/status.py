@@ -14,6 +14,7 @@ from ..attach.records import Records
 from ..attach.survey import Counter, Found, survey
 from ..decide.plan import Forward
 from ..decide.ruleset import PASSED, REFUSED
+from ..model.complaints import printable
 from ..model.keys import DEFAULT_RUN_DIR, DEFAULT_STATE_DIR
 
 _UNITS = ("B", "kB", "MB", "GB", "TB")
@@ -45,9 +46,11 @@ def run(arguments: argparse.Namespace) -> int:
     elif not found:
         print(f"no attachments in {arguments.state_dir}")
     else:
-        print("\n".join(table(found)))
+        print("\n".join(map(printable, table(found))))
     for name, policy in policies.items() if not arguments.json else ():
-        print(f"policy of {name}: {f'! closed: {policy.broken}' if policy.broken else policy.title}")
+        print(
+            printable(f"policy of {name}: {f'! closed: {policy.broken}' if policy.broken else policy.title}")
+        )
     for path in unreadable:
         sys.stderr.write(f"macvlan-egress status: {path} cannot be read; the next DEL or GC moves it aside\n")
     sound = not unreadable and not any(one.broken for one in policies.values())

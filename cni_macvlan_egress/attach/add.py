@@ -113,7 +113,9 @@ class _Attempt:
                 self._record.addresses, self._record.container_id, self._record.ifname
             )
             if self._attachments.configuration.policy is not None:
-                self._attachments.policing.admit(_note(self._call), self._sandbox, plan, self._prepared.nic)
+                self._attachments.policing.admit(
+                    _note(self._call, self._sandbox), self._sandbox, plan, self._prepared.nic
+                )
             apply.apply(plan, self._prepared.nic.index, self._sandbox)
             self._record.phase = "ready"
             self._attachments.records.save(self._record)
@@ -183,7 +185,7 @@ def _hold_to_policy(call: Call, attachments: Attachments) -> None:
         Sandbox(env.netns, allow_own=env.netns_override) as sandbox,
         locks.attachment(attachments.configuration.run_dir, attachment_key(env.container_id, env.ifname)),
     ):
-        note = _note(call)
+        note = _note(call, sandbox)
         try:
             attachments.policing.admit(note, sandbox, None, None)
         except BaseException:
@@ -191,15 +193,14 @@ def _hold_to_policy(call: Call, attachments: Attachments) -> None:
             raise
 
 
-def _note(call: Call) -> PodNote:
+def _note(call: Call, sandbox: Sandbox) -> PodNote:
     """The pod as policies know it; only a main CNI before us has made an interface that is to be held."""
     from .policy_state import PodNote
 
     env = call.environment
     if call.chained:
-        pods.note(call)
+        pods.note(call, (sandbox.identity.device, sandbox.identity.inode))
     mac, addresses = pods.main_interface(call) if call.chained else ("", [])
-    status = os.stat(env.netns)
     return PodNote(
         network=call.network,
         container_id=env.container_id,
@@ -207,8 +208,8 @@ def _note(call: Call) -> PodNote:
         namespace=env.args.get("K8S_POD_NAMESPACE", ""),
         name=env.args.get("K8S_POD_NAME", ""),
         netns=env.netns,
-        netns_device=status.st_dev,
-        netns_inode=status.st_ino,
+        netns_device=sandbox.identity.device,
+        netns_inode=sandbox.identity.inode,
         mac=mac,
         addresses=tuple(addresses),
     )

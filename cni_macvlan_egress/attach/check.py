@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..decide.drift import differences, ruleset_differences
+from ..decide.drift import differences, ruleset_differences, shortened
 from ..decide.facts import HostFacts
 from ..decide.plan import Plan
 from ..kernel import sysctl
@@ -56,7 +56,7 @@ def _report(found: list[str]) -> None:
         raise CniError(
             DRIFT,
             f"{len(found)} difference{'s' if len(found) > 1 else ''} from what ADD made; first: {found[0]}",
-            "; ".join(found),
+            "; ".join(shortened(found)),
         )
 
 

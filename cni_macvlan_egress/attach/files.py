@@ -8,6 +8,9 @@ from contextlib import suppress
 from ..protocol.errors import IO_FAILURE, CniError
 from . import paths
 
+# Not blocking: a FIFO under this name would keep an open() for ever.
+_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+
 
 def write_atomically(path: str, content: str | bytes, mode: int = 0o600) -> None:
     """Write a file so that readers and power cuts see the old one or the new one.
@@ -31,7 +34,7 @@ def _write(path: str, data: bytes, mode: int, *, durable: bool) -> None:
     directory = os.path.dirname(path) or "."
     temporary = paths.unfinished(path)
     try:
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
+        fd = os.open(temporary, _FLAGS, mode)
         try:
             with os.fdopen(fd, "wb") as file:
                 os.fchmod(file.fileno(), mode)
@@ -49,6 +52,18 @@ def _write(path: str, data: bytes, mode: int, *, durable: bool) -> None:
         raise CniError(IO_FAILURE, f"cannot write {path}: {error.strerror}") from None
 
 
+def read(path: str) -> bytes:
+    """All of a file.
+
+    Raises:
+        OSError: it cannot be read, or is a link or no file.
+    """
+    # Not blocking: a FIFO under this name would keep an open() for ever; it reads as empty.
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    with os.fdopen(fd, "rb") as file:
+        return file.read()
+
+
 def make_directory(path: str) -> None:
     """Make a directory that only root may look into, with its parents.
 
@@ -56,9 +71,21 @@ def make_directory(path: str) -> None:
         CniError: IO_FAILURE.
     """
     try:
-        os.makedirs(path, mode=0o700, exist_ok=True)
+        _make_with_parents(path)
     except OSError as error:
         raise CniError(IO_FAILURE, f"cannot make the directory {path}: {error.strerror}") from None
+
+
+def _make_with_parents(path: str) -> None:
+    # makedirs() would leave the parents' mode to the umask, which is the runtime's.
+    try:
+        os.mkdir(path, 0o700)
+    except FileNotFoundError:
+        _make_with_parents(os.path.dirname(path))
+        _make_with_parents(path)
+    except FileExistsError:
+        if not os.path.isdir(path):
+            raise
 
 
 def remove(path: str) -> None:

@@ -23,8 +23,11 @@ UNKNOWN = "?"
 _INDEX_MAX = 1 << 20
 
 
-def note(call: Call) -> None:
+def note(call: Call, identity: tuple[int, int] | None = None) -> None:
     """Write down who an ADD is for, and which addresses its main interface has.
+
+    Args:
+        identity: device and inode of the namespace where it is open already; its path may lead elsewhere by now.
 
     Raises:
         CniError: IO_FAILURE.
@@ -32,11 +35,7 @@ def note(call: Call) -> None:
     from _json import encode_basestring_ascii as quote
 
     env = call.environment
-    try:
-        status = posix.stat(env.netns)
-        device, inode = status.st_dev, status.st_ino
-    except (OSError, ValueError):
-        device = inode = 0
+    device, inode = identity or _identity(env.netns)
     mac, addresses = main_interface(call)
     fields = (
         ("network", call.network),
@@ -134,6 +133,14 @@ def main_interface(call: Call) -> tuple[str, list[str]]:
         if isinstance(one, dict) and isinstance(one.get("ip"), str):
             found.append(one["ip"].partition("/")[0])
     return mac, found
+
+
+def _identity(netns: str) -> tuple[int, int]:
+    try:
+        status = posix.stat(netns)
+    except (OSError, ValueError):
+        return 0, 0
+    return status.st_dev, status.st_ino
 
 
 def _write(path: str, data: bytes) -> None:

@@ -110,8 +110,7 @@ class Records:
         for container_id, ifname in self.keys():
             path = self._path(container_id, ifname)
             try:
-                with open(path, "rb") as file:
-                    data = file.read()
+                data = files.read(path)
                 if data:
                     yield path, from_json(data)
             except FileNotFoundError:
@@ -156,8 +155,7 @@ class Records:
 
     def _read(self, path: str) -> Record | None:
         try:
-            with open(path, "rb") as file:
-                data = file.read()
+            data = files.read(path)
         except FileNotFoundError:
             return None
         except OSError as error:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from ..decide.drift import shortened
 from ..decide.ruleset import LINE_CHAIN
 from ..kernel.netns import Sandbox
 from ..kernel.nftables import Nftables
@@ -66,7 +67,7 @@ def _look(records: Iterable[Record]) -> Iterator[Found]:
 def _look_at(record: Record, sandbox: Sandbox) -> Found:
     if record.phase != "ready" or record.plan is None:
         return Found(record, "interrupted")
-    differences = tuple(drift_of(record.plan, sandbox))
+    differences = tuple(shortened(drift_of(record.plan, sandbox)))
     state: State = "drifted" if differences else "attached"
     if not record.plan.ruleset:
         return Found(record, state, differences)

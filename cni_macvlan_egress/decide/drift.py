@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from .facts import AddressFact, HostFacts, RouteFact
 from .plan import Address, Plan, Route
+
+# Whoever may change the pod's network decides how many there are; a runtime keeps all of an answer in memory.
+_SHOWN_MAX = 200
 
 
 def differences(
@@ -68,6 +71,12 @@ def ruleset_differences(expected: str, found: str) -> list[str]:
             elif line.startswith("+ "):
                 differences.append(f"nftables: expected no such thing, found [{name}] {line[2:]}")
     return differences
+
+
+def shortened(found: Sequence[str]) -> list[str]:
+    """The first of many, and how many more there are."""
+    more = len(found) - _SHOWN_MAX
+    return [*found[:_SHOWN_MAX], *([f"and {more} more"] if more > 0 else [])]
 
 
 def blocks(listing: str) -> dict[str, list[str]]:

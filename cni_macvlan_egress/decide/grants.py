@@ -9,6 +9,9 @@ from ..model.configuration import Configuration, Grant
 from ..protocol.errors import NOT_ALLOWED, CniError
 from .request import Pod, Request
 
+# Policies for the MAC address by which it is nobody else's.
+_DERIVED = ("kernel", "address")
+
 
 def check(configuration: Configuration, request: Request, pod: Pod, master: str) -> None:
     """Let a request pass if one grant covers all of it.
@@ -33,7 +36,9 @@ def check(configuration: Configuration, request: Request, pod: Pod, master: str)
     reasons = []
     nearest = ""
     for number, grant in enumerate(configuration.allow, 1):
-        reason = _refusal(grant, request, pod, master)
+        reason = _refusal(
+            grant, request, pod, master, chosen_mac=request.mac not in (*_DERIVED, configuration.mac)
+        )
         if not reason:
             return
         reasons.append(f"grant {number}: {reason}")
@@ -46,7 +51,7 @@ def _names(grant: Grant, pod: Pod) -> bool:
     return any(fnmatchcase(pod.namespace, pattern) for pattern in grant.namespaces)
 
 
-def _refusal(grant: Grant, request: Request, pod: Pod, master: str) -> str:
+def _refusal(grant: Grant, request: Request, pod: Pod, master: str, *, chosen_mac: bool) -> str:
     if not _names(grant, pod):
         return f"namespace {pod.namespace!r} matches none of {', '.join(grant.namespaces)}"
     if grant.masters is not None and master not in grant.masters:
@@ -56,6 +61,8 @@ def _refusal(grant: Grant, request: Request, pod: Pod, master: str) -> str:
         return f"it limits {limits[0]}, and whoever runs in the pod could set any address on a bare interface"
     if limits and request.mode == "passthru":
         return f"it limits {limits[0]}, and a passthru interface takes all that the NIC receives"
+    if limits and chosen_mac:
+        return f"it limits {limits[0]}, and a MAC address of the pod's own choice may be another host's ({request.mac})"
     if grant.sources is not None and request.sources_annotated:
         for source in request.sources:
             if not any(source.ip in network for network in grant.sources):

@@ -51,6 +51,8 @@ def plan(
     """
     _check_name_is_free(request, pod)
     _check_not_the_nodes_own(addressing, forwards, node)
+    _check_not_of_the_cluster(request, addressing, pod)
+    _check_the_node_keeps_its_nic(request, master, node)
     link = Link(
         name=request.interface,
         master=master.name,
@@ -154,6 +156,30 @@ def _check_not_the_nodes_own(addressing: Addressing, forwards: Sequence[Forward]
                     f"destination {address} (line {forward.line}) is the node itself, on {own[address]}: a macvlan "
                     "cannot reach its parent interface; clients in the cluster reach it directly",
                 )
+
+
+def _check_not_of_the_cluster(request: Request, addressing: Addressing, pod: HostFacts) -> None:
+    """An address of a pod or Service is no address on the LAN: it would only be somebody else's."""
+    own = {parsed(held.address).ip for held in pod.addresses if held.interface != request.interface}
+    for source in addressing.sources:
+        network = next((one for one in request.cluster_networks if source.ip in one), None)
+        if source.ip in own or network is not None:
+            whose = "the pod's own already" if source.ip in own else f"in {network} of clusterNetworks"
+            raise CniError(
+                ADDRESS_HELD,
+                f"source address {source.ip} is {whose}; give the pod a free address of the LAN",
+            )
+
+
+def _check_the_node_keeps_its_nic(request: Request, master: LinkFact, node: HostFacts) -> None:
+    """In mode passthru the macvlan gets all that arrives at the NIC (drivers/net/macvlan.c, macvlan_handle_frame)."""
+    own = [one for one in node.addresses_of(master.name) if not parsed(one).ip.is_link_local]
+    if request.mode == "passthru" and own:
+        raise CniError(
+            MASTER_UNUSABLE,
+            f"mode passthru would cut the node off: NIC {master.name!r} has its address {own[0]}; choose another mode, "
+            "or a NIC that the node does not use itself",
+        )
 
 
 def _mtu(request: Request, addressing: Addressing, master: LinkFact) -> int:

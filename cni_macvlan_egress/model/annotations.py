@@ -10,7 +10,7 @@ from ..protocol.environment import check_interface_name
 from ..protocol.errors import INVALID_ANNOTATION, CniError
 from . import keys
 from .addresses import IPAddress, IPInterface, parse_host_address, parse_host_interface, parse_mac
-from .complaints import show
+from .complaints import printable, show
 from .configuration import MTU_MAX, MTU_MIN, Mode
 
 if TYPE_CHECKING:
@@ -212,4 +212,4 @@ def _mtu(ours: Mapping[str, str]) -> int | None:
 
 
 def _error(name: str, value: object, rule: str) -> CniError:
-    return CniError(INVALID_ANNOTATION, f"annotation {name}: {show(value)}: {rule}")
+    return CniError(INVALID_ANNOTATION, f"annotation {printable(name)}: {show(value)}: {rule}")

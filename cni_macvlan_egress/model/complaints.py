@@ -42,6 +42,13 @@ def violated(fault: Mapping[str, Any]) -> str:
     return _RULES.get(fault["type"], str(fault["msg"]).removeprefix("Value error, "))
 
 
+def printable(text: str) -> str:
+    """A text of any origin as a terminal may have it: what it would obey is escaped."""
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
+
+
 def show(value: object) -> str:
     """A value as an error message shows it: quoted, shortened, no control characters."""
     text = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)

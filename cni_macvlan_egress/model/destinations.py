@@ -10,6 +10,7 @@ elsewhere. A superset of what OpenShift's egress router and egress-router-cni ta
 from __future__ import annotations
 
 import re
+from bisect import bisect_left, insort
 from dataclasses import dataclass
 from typing import Literal
 
@@ -72,12 +73,13 @@ def parse(text: str) -> tuple[Destination, ...]:
         DestinationError: the first line that breaks a rule.
     """
     found: list[Destination] = []
+    taken = _Taken()
     for number, line in enumerate(text.split("\n"), 1):
         words = line.split()
         if not words or words[0].startswith("#"):
             continue
         destination = _parse_line(number, words)
-        _check_beside(destination, found, line.strip())
+        taken.take(destination, line.strip())
         found.append(destination)
     if not found:
         raise DestinationError(1, text, "there is no destination in it; name at least one")
@@ -99,28 +101,50 @@ def _parse_line(number: int, words: list[str]) -> Destination:
     return Destination(number, protocol, ports, target_port, addresses, name)
 
 
-def _check_beside(new: Destination, others: list[Destination], text: str) -> None:
-    for other in others:
-        if not _share_a_family(new, other):
-            continue
-        if other.protocol is None:
+class _Taken:
+    """Which line has which ports; a look costs as much for the thousandth line as for the second."""
+
+    def __init__(self) -> None:
+        self._ports: dict[tuple[str, int], list[tuple[int, int, int]]] = {}  # first, last, line; sorted
+        self._everything: dict[int, int] = {}  # line by family
+
+    def take(self, new: Destination, text: str) -> None:
+        """Give a line its ports.
+
+        Raises:
+            DestinationError: another one has them already, or takes everything.
+        """
+        # What families a name has is not known yet, so that it counts for both.
+        families = (new.addresses[0].version,) if new.addresses else (4, 6)
+        if new.protocol is not None and new.ports is not None:
+            first, last = new.ports
+            found = [
+                one for family in families for one in self._overlapping(new.protocol, family, first, last)
+            ]
+            if found:
+                line, port = min((one[2], max(first, one[0])) for one in found)
+                raise DestinationError(
+                    new.line, text, f"port {port} {new.protocol} is taken by line {line} already"
+                )
+        lines = [self._everything[family] for family in families if family in self._everything]
+        if lines:
             rule = (
-                f"line {other.line} takes everything already; only one line a family may"
+                f"line {min(lines)} takes everything already; only one line a family may"
                 if new.protocol is None
-                else f"line {other.line} takes everything else and has to be the last"
+                else f"line {min(lines)} takes everything else and has to be the last"
             )
             raise DestinationError(new.line, text, rule)
-        if new.protocol == other.protocol and new.ports and other.ports:
-            first = max(new.ports[0], other.ports[0])
-            if first <= min(new.ports[1], other.ports[1]):
-                raise DestinationError(
-                    new.line, text, f"port {first} {new.protocol} is taken by line {other.line} already"
-                )
+        for family in families:
+            if new.protocol is None or new.ports is None:
+                self._everything[family] = new.line
+            else:
+                insort(self._ports.setdefault((new.protocol, family), []), (*new.ports, new.line))
 
-
-def _share_a_family(one: Destination, other: Destination) -> bool:
-    # What families a name has is not known yet, so that it counts for both.
-    return not one.addresses or not other.addresses or one.addresses[0].version == other.addresses[0].version
+    def _overlapping(self, protocol: str, family: int, first: int, last: int) -> list[tuple[int, int, int]]:
+        taken = self._ports.get((protocol, family), [])
+        # Those taken do not overlap each other: of those that begin before it only the last can reach into it.
+        begin, end = bisect_left(taken, (first,)), bisect_left(taken, (last + 1,))
+        return [one for one in taken[max(0, begin - 1) : end] if one[1] >= first]
 
 
 def _ports(number: int, token: str) -> tuple[int, int]:
@@ -152,6 +176,7 @@ def _target(number: int, token: str) -> tuple[tuple[IPAddress, ...], str | None]
     if len(parts) == 1 and not _looks_like_an_address(token):
         return (), _name(number, token)
     addresses: list[IPAddress] = []
+    seen: set[IPAddress] = set()
     for part in parts:
         try:
             address = parse_host_address(part)
@@ -159,12 +184,13 @@ def _target(number: int, token: str) -> tuple[tuple[IPAddress, ...], str | None]
             raise DestinationError(number, token, str(error)) from None
         if address.is_link_local:
             raise DestinationError(number, token, f"{address} is a link-local address, which has no route")
-        if address in addresses:
+        if address in seen:
             raise DestinationError(number, token, f"{address} is named twice")
         if addresses and address.version != addresses[0].version:
             raise DestinationError(
                 number, token, "the addresses of a line are of one family; write a line for each family"
             )
+        seen.add(address)
         addresses.append(address)
     return tuple(addresses), None
 
