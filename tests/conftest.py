@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import compileall
-import os
 import sys
 import sysconfig
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from lab import Lab, Lan, Namespace, Node
-
-REPOSITORY = Path(__file__).resolve().parent.parent
-DEBIAN_PLUGINS = Path("/usr/lib/cni")
+from lab.needed import DEBIAN_PLUGINS, REPOSITORY, made_lab
 
 
 @pytest.fixture(scope="session")
@@ -35,23 +31,10 @@ def bin_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture
-def lab(bin_dir: str, tmp_path: Path) -> Iterator[Lab]:
+def lab(bin_dir: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """A node, a LAN with a router, and a host behind the router."""
-    if os.geteuid() != 0:
-        pytest.skip("needs root: the lab is made of network namespaces")
-    if not DEBIAN_PLUGINS.is_dir():
-        pytest.skip(f"needs the package containernetworking-plugins: {DEBIAN_PLUGINS} is missing")
-
-    def directory(name: str) -> str:
-        path = tmp_path / name
-        path.mkdir()
-        return str(path)
-
-    lab = Lab(bin_dir, directory)
-    try:
+    with made_lab(bin_dir, tmp_path_factory) as lab:
         yield lab
-    finally:
-        lab.close()
 
 
 @pytest.fixture

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import stat
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-import pytest
-from conftest import DEBIAN_PLUGINS
-from lab import Answer, Lab, Node, Request, within
+from lab import Answer, Node, Request, within
 
 NOBODY = 65534
 # An interpreter that any user may execute.
@@ -20,20 +17,6 @@ PYTHON = "/usr/bin/python3"
 # Nothing of what is tried takes half as long, unless it hangs.
 SECONDS = 30
 OFF = {"conflictDetection": "off"}
-
-
-@contextmanager
-def made_lab(bin_dir: str, factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """A lab that several tests use, which leave it as they found it."""
-    if os.geteuid() != 0:
-        pytest.skip("needs root: the lab is made of network namespaces")
-    if not DEBIAN_PLUGINS.is_dir():
-        pytest.skip(f"needs the package containernetworking-plugins: {DEBIAN_PLUGINS} is missing")
-    lab = Lab(bin_dir, lambda name: str(factory.mktemp(name)))
-    try:
-        yield lab
-    finally:
-        lab.close()
 
 
 def as_nobody(program: str, *arguments: str, stdin: bytes = b"") -> str:

@@ -16,12 +16,13 @@ import pytest
 from daemon.running import eventually
 from lab import ASSIGN, Lab, Namespace, Pod, source
 from lab.attacker import BROADCAST_MAC, Tap, token, udp
+from lab.needed import made_lab
 from lab.network import ROUTER4
 from policy import disguise
 from policy.arena import DENIED, FAMILIES, UNUSED, Arena
 from policy.disguise import datagram
 
-from .stage import OFF, assert_printable, made_lab, status
+from .stage import OFF, assert_printable, status
 
 NOT_ALLOWED, DRIFT = 100, 107
 DESTINATION = "80 tcp 203.0.113.25 8080"

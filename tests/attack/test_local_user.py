@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import REPOSITORY
 from daemon.running import Daemon, eventually, make_launcher
 from lab import ASSIGN, Answer, Lab, Node, Pod, Request, source, unchanged, within
+from lab.needed import REPOSITORY, made_lab
 
 from cni_macvlan_egress.admin import launcher
 from cni_macvlan_egress.protocol.errors import CniError
 
-from .stage import NOBODY, OFF, as_nobody, command, executed, made_lab, open_to_all
+from .stage import NOBODY, OFF, as_nobody, command, executed, open_to_all
 
 IO_FAILURE, KERNEL_REFUSED = 5, 105
 DESTINATION = "80 tcp 203.0.113.25 8080"

@@ -17,12 +17,13 @@ from pathlib import Path
 import pytest
 from daemon.running import Daemon, eventually, make_launcher
 from lab import Answer, Lab, Node, Pod, Request, source, unchanged, within
+from lab.needed import made_lab
 
 from cni_macvlan_egress import entry
 from cni_macvlan_egress.protocol import wire
 from cni_macvlan_egress.protocol.errors import CniError
 
-from .stage import OFF, made_lab
+from .stage import OFF
 
 ENVIRONMENT, NETNS, DRIFT, NOT_ALLOWED = 4, 8, 107, 100
 WISH = source("192.168.12.99/24")

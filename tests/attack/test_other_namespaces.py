@@ -11,12 +11,13 @@ from contextlib import closing, contextmanager
 import pytest
 from lab import Lab, Pod
 from lab.attacker import ACK, FIN, RST, SYN, Process, Tap, address_family, tcp, token, udp, unreachable
+from lab.needed import made_lab
 from policy.commands import Commands
 from policy.documents import Policies, allow, deny, document
 
 from .guards import Chain, assert_stopped
 from .scene import FAMILIES, NAMED, SERVER_PORT, SOURCE, TCP_PORT, UDP_PORT, Scene
-from .stage import assert_printable, log_lines, made_lab, status
+from .stage import assert_printable, log_lines, status
 
 HIJACK = """
 table {family} hijack {{

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from lab import ASSIGN, Answer, Lab, Pod, source, unchanged, within
+from lab.needed import made_lab
 from lab.network import PODS4, PODS6, ROUTER4
 from redirect.resolver import Resolver
 
@@ -19,7 +20,7 @@ from cni_macvlan_egress.daemon.metrics import Metrics
 from cni_macvlan_egress.model import destinations
 from cni_macvlan_egress.protocol import wire
 
-from .stage import OFF, assert_printable, command, log_lines, made_lab, status
+from .stage import OFF, assert_printable, command, log_lines, status
 
 ENVIRONMENT, CONFIGURATION, NOT_ALLOWED, MASTER_UNUSABLE, ADDRESS_HELD, CONFLICT, ANNOTATION = (
     4, 7, 100, 101, 103, 104, 106,

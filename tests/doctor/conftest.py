@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from conftest import DEBIAN_PLUGINS
 from lab import Lab, Node
+from lab.needed import made_lab
 
 from .patient import Patient
 
@@ -25,11 +23,7 @@ def patient(bin_dir: str) -> Iterator[Patient]:
 @pytest.fixture(scope="module")
 def ward(bin_dir: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """A LAN on which each test has a node of its own, or leaves the common one as it was."""
-    if os.geteuid() != 0:
-        pytest.skip("needs root: the lab is made of network namespaces")
-    if not DEBIAN_PLUGINS.is_dir():
-        pytest.skip(f"needs the package containernetworking-plugins: {DEBIAN_PLUGINS} is missing")
-    with closing(Lab(bin_dir, lambda name: str(tmp_path_factory.mktemp(name)))) as lab:
+    with made_lab(bin_dir, tmp_path_factory) as lab:
         yield lab
 
 

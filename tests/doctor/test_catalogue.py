@@ -7,7 +7,7 @@ import string
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
+from lab.needed import REPOSITORY
 
 from cni_macvlan_egress.admin.examination.catalogue import AREAS, KINDS
 

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
+from lab.needed import REPOSITORY
 
 from cni_macvlan_egress.admin.examination import clock
 

@@ -17,8 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
 from lab import Lab, Node, Pod, source
+from lab.needed import REPOSITORY
 from lab.node import MINIMAL_PATH
 
 from cni_macvlan_egress.admin.examination.catalogue import AREAS, KINDS

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
 from lab import Lab, Node, Pod, source
+from lab.needed import REPOSITORY
 
 from cni_macvlan_egress.admin.examination import enforcement, leftovers, storage
 

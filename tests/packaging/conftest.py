@@ -81,7 +81,7 @@ def _build(made: Artefacts) -> None:
     surroundings = {"TZ": "Pacific/Kiritimati", "LC_ALL": "C", "PYTHONHASHSEED": "1", "COLUMNS": "40"}
     _package(elsewhere, made.again, 0o077, **surroundings)
     with tarfile.open(made.archive) as archive:
-        archive.extractall(made.unpacked / "archive", filter="data")
+        tarball.extract(archive, made.unpacked / "archive")
     subprocess.run(["dpkg-deb", "--extract", made.deb, made.unpacked / "deb"], check=True)
     subprocess.run(["dpkg-deb", "--control", made.deb, made.unpacked / "deb" / "DEBIAN"], check=True)
 

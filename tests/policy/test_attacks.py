@@ -17,9 +17,9 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 
 import pytest
-from conftest import DEBIAN_PLUGINS
-from lab import Lab, Namespace, within
+from lab import Namespace, within
 from lab.attacker import ACK, PSH, SYN, Process, tcp, token
+from lab.needed import made_lab
 
 from . import disguise
 from .arena import (
@@ -98,11 +98,7 @@ every_family = pytest.mark.parametrize("family", FAMILIES)
 
 @pytest.fixture(scope="module")
 def arena(bin_dir: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arena]:
-    if os.geteuid() != 0:
-        pytest.skip("needs root: the lab is made of network namespaces")
-    if not DEBIAN_PLUGINS.is_dir():
-        pytest.skip(f"needs the package containernetworking-plugins: {DEBIAN_PLUGINS} is missing")
-    with closing(Lab(bin_dir, lambda name: str(tmp_path_factory.mktemp(name)))) as lab:
+    with made_lab(bin_dir, tmp_path_factory) as lab:
         yield Arena(lab)
 
 

@@ -1,0 +1,34 @@
+"""What a lab needs of the machine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from .network import Lab
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+DEBIAN_PLUGINS = Path("/usr/lib/cni")
+
+
+@contextmanager
+def made_lab(bin_dir: str, factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """A node, a LAN with a router, and a host behind the router; the test is skipped where none can be made.
+
+    Args:
+        bin_dir: a CNI bin directory.
+        factory: makes the directories for state and logs.
+    """
+    if os.geteuid() != 0:
+        pytest.skip("needs root: the lab is made of network namespaces")
+    if not DEBIAN_PLUGINS.is_dir():
+        pytest.skip(f"needs the package containernetworking-plugins: {DEBIAN_PLUGINS} is missing")
+    lab = Lab(bin_dir, lambda name: str(factory.mktemp(name)))
+    try:
+        yield lab
+    finally:
+        lab.close()
