@@ -51,7 +51,7 @@ def plan(
     """
     _check_name_is_free(request, pod)
     _check_not_the_nodes_own(addressing, forwards, node)
-    _check_not_of_the_cluster(request, addressing, pod)
+    _check_not_of_the_cluster(request, addressing, pod, node.addresses_of(master.name))
     _check_the_node_keeps_its_nic(request, master, node)
     link = Link(
         name=request.interface,
@@ -158,11 +158,18 @@ def _check_not_the_nodes_own(addressing: Addressing, forwards: Sequence[Forward]
                 )
 
 
-def _check_not_of_the_cluster(request: Request, addressing: Addressing, pod: HostFacts) -> None:
-    """An address of a pod or Service is no address on the LAN: it would only be somebody else's."""
+def _check_not_of_the_cluster(
+    request: Request, addressing: Addressing, pod: HostFacts, nics: Sequence[str]
+) -> None:
+    """An address of a pod or Service is no address on the LAN: it would only be somebody else's.
+
+    The nodes' network is one of the cluster's as well, and often the LAN: what the NIC has its own address in.
+    """
+    lans = [parsed(held).network for held in nics]
     own = {parsed(held.address).ip for held in pod.addresses if held.interface != request.interface}
     for source in addressing.sources:
-        network = next((one for one in request.cluster_networks if source.ip in one), None)
+        on_lan = any(source.ip in lan for lan in lans)
+        network = next((one for one in request.cluster_networks if source.ip in one and not on_lan), None)
         if source.ip in own or network is not None:
             whose = "the pod's own already" if source.ip in own else f"in {network} of clusterNetworks"
             raise CniError(

@@ -20,6 +20,8 @@ FROM_V6 = [
     "-6 7201: from all oif macvlan0 lookup 7200",
 ]
 
+NODES = ["10.244.0.0/16", "192.168.12.0/24", "fd00:12::/64"]
+
 # What a chained pod gets by default: a table of its own, and nothing in the main table.
 CHAINED: dict[str, tuple[dict[str, str], dict[str, list[str]]]] = {
     "IPv4 with prefix": (
@@ -250,3 +252,8 @@ def test_table_is_one_that_nobody_uses(
     plan = planned(request(DUAL, routes="default"), pod)
     assert {rule.table for rule in plan.rules} == {table, 254}
     assert {route.table for route in plan.routes} == {table, 254}
+
+
+def test_nodes_network_may_be_the_lan() -> None:
+    addresses = [address.address for address in planned(request(DUAL, clusterNetworks=NODES)).addresses]
+    assert addresses == ["192.168.12.99/24", "fd00:12::99/64"]
