@@ -18,10 +18,10 @@ SYSTEM = ("usr", "bin", "sbin", "lib", "lib64", "sys", "dev")
 
 
 @pytest.fixture
-def image(tmp_path: Path) -> Path:
+def image(tmp_path: Path, node: Node) -> Path:
     """A root that has the plugin where the host has nothing, and an interpreter of its own name."""
     root = tmp_path / "image"
-    own = (sys.base_prefix.lstrip("/"), str(tmp_path).lstrip("/"))
+    own = (path.lstrip("/") for path in (sys.base_prefix, str(tmp_path), node.directory))
     for name in (*SYSTEM, *own, "proc", "run/netns", "opt/plugin", "opt/packages", "etc"):
         (root / name).mkdir(parents=True, exist_ok=True)
     return root
@@ -36,7 +36,7 @@ def contained(
     mounts += [
         f"mount --rbind /proc {image}/proc",  # writable: sysctls are set through it
         f"mount --rbind /run/netns {image}/run/netns",
-        f"mount --rbind {tmp_path} {image}{tmp_path}",
+        *(f"mount --rbind {path} {image}{path}" for path in (tmp_path, node.directory)),
         f"mount --bind {REPOSITORY} {image}/opt/plugin",
         f"mount --bind {sys.base_prefix} {image}{sys.base_prefix}",
         f"mount --bind {sysconfig.get_paths()['purelib']} {image}/opt/packages",
