@@ -82,7 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _examine(arguments: argparse.Namespace) -> Sequence[Finding]:
     from .examination.check import examine
     from .examination.node import Node, Places
-    from .examination.progress import Progress
+    from .progress import Progress
 
     places = {
         name: os.path.abspath(value) if (value := getattr(arguments, name)) else ""

@@ -18,7 +18,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
             "in bash, for everybody",
             "macvlan-egress completion bash > /etc/bash_completion.d/macvlan-egress",
         ),
-        ("in zsh", "macvlan-egress completion zsh > ~/.zfunc/_macvlan-egress"),
+        ("in zsh", 'macvlan-egress completion zsh > "${fpath[1]}/_macvlan-egress"'),
         ("in fish, for this session", "macvlan-egress completion fish | source"),
     ),
     "daemon": (
@@ -54,7 +54,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("read it", "macvlan-egress manual | man -l -"),
         (
             "install it",
-            "macvlan-egress manual > /usr/local/share/man/man8/macvlan-egress.8",
+            "macvlan-egress manual > /usr/share/man/man8/macvlan-egress.8",
         ),
     ),
     "metrics": (("what Prometheus would get", "macvlan-egress metrics"),),

@@ -23,6 +23,7 @@ from ..model.annotations import PodAnnotations
 from ..model.configuration import Configuration
 from ..protocol.errors import INVALID_CONFIGURATION, CniError
 from .manifests import CONF_DIRECTORY, Entry, PodManifest, node_entry, pods
+from .progress import Progress
 
 _MAIN_INTERFACE = "eth0"
 _ASSUMED_ADDRESS, _ASSUMED_GATEWAY = "10.88.0.2/24", "10.88.0.1"
@@ -55,7 +56,8 @@ def run(arguments: argparse.Namespace) -> int:
     documents: list[dict[str, Any]] = []
     for manifest in pods(arguments.filename):
         try:
-            planned = _plan(manifest, entry, configuration, arguments.netns)
+            with Progress(manifest.title):
+                planned = _plan(manifest, entry, configuration, arguments.netns)
         except CniError as error:
             failed = True
             documents.append({"pod": manifest.title, "error": {"code": error.code, "msg": error.msg}})

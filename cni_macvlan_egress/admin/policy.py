@@ -28,6 +28,7 @@ from ..model.configuration import Configuration
 from ..model.policy import Answer, Network, Policy
 from ..protocol.errors import INVALID_CONFIGURATION, CniError
 from .manifests import CONF_DIRECTORY, node_entry
+from .progress import Progress
 
 _DESTINATION = re.compile(r"(?:\[([^]]+)\]|([^/\[\]]+?))(?::(\d{1,5}))?(?:/([a-z0-9]+))?", re.IGNORECASE)
 _HOST = re.compile(r"[0-9A-Za-z_](?:[0-9A-Za-z_.:-]*[0-9A-Za-z_.:])?|::[0-9A-Fa-f:.]*")
@@ -83,7 +84,9 @@ def run(arguments: argparse.Namespace) -> int:
 
         follow(configuration, _tell)
         return 0
-    return _tell(_policing(configuration).sync())
+    with Progress("documents, names and pods"):
+        report = _policing(configuration).sync()
+    return _tell(report)
 
 
 def _policing(configuration: Configuration) -> Policing:
@@ -119,7 +122,8 @@ def _tell(report: Report) -> int:
 def _validate(paths: Iterable[str]) -> int:
     from ..sources.policy_directory import read_paths
 
-    reading = read_paths(paths)
+    with Progress("documents"):
+        reading = read_paths(paths)
     sound = not reading.problems
     for policy in reading.policies.values():
         if policy.broken:
@@ -150,9 +154,10 @@ class _Wanted:
 
 def _explain(arguments: argparse.Namespace) -> int:
     wanted = _destination(arguments.destination)
-    policy, answers, networks = _known(arguments)
+    with Progress("documents and names"):
+        policy, answers, networks = _known(arguments)
+        addresses = _addresses(wanted.host, answers, networks)
     surroundings = egress.Surroundings(tuple(networks), answers)
-    addresses = _addresses(wanted.host, answers, networks)
     if policy is None:
         print(f"namespace {arguments.namespace} has no policy: all may pass")
         return 0
@@ -244,8 +249,9 @@ def _status(configuration: Configuration, *, as_json: bool) -> int:
     if enforced is None:
         sys.stderr.write("macvlan-egress policy status: the state file cannot be read; run policy sync\n")
         return 1
-    found = counts(state, enforced)
-    differences = _policing(configuration).all_differences()
+    with Progress("the node's rules"):
+        found = counts(state, enforced)
+        differences = _policing(configuration).all_differences()
     answers = policies.kept_answers(state)
     if as_json:
         document = {

@@ -7,6 +7,8 @@ import sys
 from types import FrameType, TracebackType
 from typing import Self
 
+from ..model.complaints import printable
+
 _SECONDS = 1.0
 _CLEAR = "\r\033[K"
 _WIDTH = 70
@@ -16,11 +18,14 @@ class Progress:
     """Shows one line on stderr, and wipes it away at the end.
 
     By a timer's signal and not by a thread, because checks fork.
+
+    Args:
+        subject: what is looked at first.
     """
 
-    def __init__(self, *, wanted: bool = True) -> None:
-        self._wanted = wanted and sys.stderr.isatty()
-        self._now = ""
+    def __init__(self, subject: str = "") -> None:
+        self._wanted = sys.stderr.isatty()
+        self._now = subject
         self._shown = False
         self._before: signal._HANDLER = None
 
@@ -53,5 +58,5 @@ class Progress:
         self._show()
 
     def _show(self) -> None:
-        sys.stderr.write(f"{_CLEAR}looking at {self._now} …"[:_WIDTH])
+        sys.stderr.write(_CLEAR + f"looking at {printable(self._now)} …"[:_WIDTH])
         sys.stderr.flush()

@@ -16,6 +16,7 @@ from ..decide.plan import Forward
 from ..decide.ruleset import PASSED, REFUSED
 from ..model.complaints import printable
 from ..model.keys import DEFAULT_RUN_DIR, DEFAULT_STATE_DIR
+from .progress import Progress
 
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 
@@ -33,7 +34,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print every attachment; 1 if one is not as it should be."""
-    found, unreadable = survey(Records(arguments.state_dir))
+    with Progress("attachments"):
+        found, unreadable = survey(Records(arguments.state_dir))
     enforced = PolicyState(arguments.run_dir).load()
     policies = enforced.namespaces if enforced else {}
     if arguments.json:

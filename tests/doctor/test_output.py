@@ -28,7 +28,7 @@ from .patient import Patient, all_names
 ESCAPE = re.compile(r"\x1b\[[0-9;]*[mK]")
 PROGRESS = """
 import sys, time
-from cni_macvlan_egress.admin.examination import progress
+from cni_macvlan_egress.admin import progress
 progress._SECONDS = float(sys.argv[1])
 with progress.Progress() as shown:
     shown.begin("the first thing")
