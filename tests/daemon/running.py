@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+import importlib.util
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -15,6 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import pytest
 from lab import Answer, Node, Request, within
 
 from cni_macvlan_egress.admin import launcher
@@ -177,11 +182,33 @@ class Daemon:
         self._lines.extend(iter(self._process.stderr.readline, ""))
 
 
-def make_launcher(path: Path, sock: str, *, direct: str = "", deadline: float = 30.0) -> str:
+def make_launcher(
+    path: Path, sock: str, *, direct: str = "", deadline: float = 30.0, machine: str = MACHINE
+) -> str:
     """A native launcher with settings of its own."""
-    path.write_bytes(launcher.with_settings(launcher.native(MACHINE), sock, direct, deadline))
+    native = launcher.native(machine) if machine == MACHINE else _cross_built(machine)
+    path.write_bytes(launcher.with_settings(native, sock, direct, deadline))
     path.chmod(0o755)
     return str(path)
+
+
+@functools.cache
+def _cross_built(machine: str) -> bytes:
+    """As a release has it for another machine."""
+    if importlib.util.find_spec("ziglang") is None:
+        pytest.skip(f"needs the Python package ziglang, which compiles for {machine}")
+    with tempfile.TemporaryDirectory() as directory:
+        command = [sys.executable, "launcher/build.py", "--all", "--output", directory]
+        subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True)
+        return Path(directory, f"macvlan-egress-{machine}").read_bytes()
+
+
+def emulator(machine: str) -> str:
+    """What runs another machine's programs."""
+    found = shutil.which(f"qemu-{machine}-static") or shutil.which(f"qemu-{machine}")
+    if not found:
+        pytest.skip(f"needs the package qemu-user-static to run programs for {machine}")
+    return found
 
 
 class Warm:

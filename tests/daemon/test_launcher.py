@@ -17,7 +17,7 @@ import pytest
 from cni_macvlan_egress.protocol.errors import NOT_AVAILABLE, TRY_AGAIN_LATER
 
 from .impostor import HEAD, Conduct, answering, frame, impostor, take
-from .running import make_launcher
+from .running import MACHINE, emulator, make_launcher
 
 SOURCE = Path(__file__).resolve().parents[2] / "launcher" / "macvlan-egress.c"
 CONF = b'{"cniVersion": "0.4.0", "name": "n", "type": "macvlan-egress"}'
@@ -25,11 +25,23 @@ QUICK = 0.4  # seconds that a launcher waits which is not to be answered
 
 
 class Launcher:
-    """Runs launchers with a socket of the test."""
+    """Runs launchers with a socket of the test.
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
+    Args:
+        machine: whose launcher it is; another one's runs in an emulator.
+    """
+
+    def __init__(self, directory: Path, machine: str = MACHINE) -> None:
+        self._machine = machine
+        self._program = directory / "launcher"
         self.socket = str(directory / "sock")
+
+    def argv(self, *, direct: str = "", deadline: float = 20.0) -> list[str]:
+        """A launcher with settings of its own, to be run."""
+        program = make_launcher(
+            self._program, self.socket, direct=direct, deadline=deadline, machine=self._machine
+        )
+        return [program] if self._machine == MACHINE else [emulator(self._machine), program]
 
     def run(
         self,
@@ -41,8 +53,9 @@ class Launcher:
         redirections: str = "",
         variables: dict[str, str] | None = None,
     ) -> subprocess.CompletedProcess[bytes]:
-        program = make_launcher(self.directory / "launcher", self.socket, direct=direct, deadline=deadline)
-        command = ["sh", "-c", f'exec "$0" {redirections}', program] if redirections else [program]
+        command = self.argv(direct=direct, deadline=deadline)
+        if redirections:
+            command = ["sh", "-c", f'exec "$0" "$@" {redirections}', *command]
         environment = {
             "PATH": "/usr/bin:/bin",
             **({"CNI_COMMAND": verb} if verb is not None else {}),
@@ -53,9 +66,9 @@ class Launcher:
         )
 
 
-@pytest.fixture
-def launcher(tmp_path: Path) -> Launcher:
-    return Launcher(tmp_path)
+@pytest.fixture(params=["x86_64", "aarch64"])
+def launcher(request: pytest.FixtureRequest, tmp_path: Path) -> Launcher:
+    return Launcher(tmp_path, request.param)
 
 
 def refused(
@@ -292,10 +305,10 @@ def test_more_stdin_than_the_plugin_takes_is_not_waited_for(launcher: Launcher) 
         seen.append(len(take(connection)[1]))
         connection.sendall(frame(b'{"code": 6}', status=1))
 
-    program = make_launcher(launcher.directory / "launcher", launcher.socket)
+    argv = launcher.argv()
     with impostor(launcher.socket, measure):
         process = subprocess.Popen(
-            [program],
+            argv,
             env={"CNI_COMMAND": "ADD"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -315,12 +328,12 @@ def test_more_stdin_than_the_plugin_takes_is_not_waited_for(launcher: Launcher) 
 
 
 def test_version_does_not_wait_for_stdin(launcher: Launcher) -> None:
-    program = make_launcher(launcher.directory / "launcher", launcher.socket)
+    argv = launcher.argv()
     out, into = os.pipe()
     try:
         with impostor(launcher.socket, answering(frame(b"{}"))):
             done = subprocess.run(
-                [program],
+                argv,
                 env={"CNI_COMMAND": "VERSION"},
                 stdin=out,
                 capture_output=True,
@@ -334,12 +347,12 @@ def test_version_does_not_wait_for_stdin(launcher: Launcher) -> None:
 
 
 def test_stdin_that_does_not_end_is_an_error_in_the_end(launcher: Launcher) -> None:
-    program = make_launcher(launcher.directory / "launcher", launcher.socket, deadline=QUICK)
+    argv = launcher.argv(deadline=QUICK)
     out, into = os.pipe()
     try:
         os.write(into, CONF)
         done = subprocess.run(
-            [program], env={"CNI_COMMAND": "DEL"}, stdin=out, capture_output=True, check=False, timeout=20
+            argv, env={"CNI_COMMAND": "DEL"}, stdin=out, capture_output=True, check=False, timeout=20
         )
         refused(done, TRY_AGAIN_LATER, "stdin cannot be read")
     finally:
@@ -393,7 +406,7 @@ def test_errors_are_valid_whatever_version_is_asked(launcher: Launcher, text: by
 
 
 def test_being_stopped_for_a_while_harms_nothing(launcher: Launcher) -> None:
-    program = make_launcher(launcher.directory / "launcher", launcher.socket)
+    argv = launcher.argv()
     taken, go_on = threading.Event(), threading.Event()
 
     def wait(connection: socket.socket) -> None:
@@ -404,7 +417,7 @@ def test_being_stopped_for_a_while_harms_nothing(launcher: Launcher) -> None:
 
     with impostor(launcher.socket, wait):
         process = subprocess.Popen(
-            [program], env={"CNI_COMMAND": "VERSION"}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
+            argv, env={"CNI_COMMAND": "VERSION"}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
         )
         assert taken.wait(20)
         for number in (signal.SIGSTOP, signal.SIGCONT, signal.SIGWINCH):
@@ -429,7 +442,6 @@ def test_it_compiles_without_a_warning(tmp_path: Path, options: list[str]) -> No
 
 
 def test_it_needs_no_library(launcher: Launcher) -> None:
-    program = make_launcher(launcher.directory / "launcher", launcher.socket)
-    done = subprocess.run(["readelf", "-ld", program], capture_output=True, text=True, check=True)
+    done = subprocess.run(["readelf", "-ld", launcher.argv()[-1]], capture_output=True, text=True, check=True)
     assert "INTERP" not in done.stdout
     assert "NEEDED" not in done.stdout

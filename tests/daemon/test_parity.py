@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from lab import ASSIGN, Answer, Node, Pod, Request, source
 
 from cni_macvlan_egress.protocol.versions import SUPPORTED
 
-from .running import Daemon, Warm
+from .running import Daemon, Warm, emulator, make_launcher
 
 Send = Callable[[str, Request], Answer]
 # What the kernel or chance would choose, and what takes time.
@@ -48,6 +49,18 @@ def test_chained_attachment_is_answered_alike(node: Node, warm: Warm, version: s
     plain = node.request(pod, {})
     for verb in ("ADD", "CHECK", "DEL"):
         same([node.send(verb, plain)], [warm.send(verb, plain)])
+
+
+def test_launcher_of_another_machine_is_answered_alike(node: Node, daemon: Daemon, tmp_path: Path) -> None:
+    program = make_launcher(tmp_path / "arm64", daemon.socket, machine="aarch64")
+
+    def send(verb: str, request: Request) -> Answer:
+        environment = {"CNI_COMMAND": verb, **request.environment}
+        return node.execute(environment, request.stdin, program=program, wrapper=(emulator("aarch64"),))
+
+    pod = node.pod()
+    request = node.request(pod, ASKED, conf=FIXED)
+    same(life(pod, request, node.send), life(pod, request, send))
 
 
 @pytest.mark.parametrize("version", SUPPORTED)

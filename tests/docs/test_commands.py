@@ -58,7 +58,7 @@ ELSEWHERE = {
     r"sudo \.venv/bin/python -m benchmarks.*": "tests/benchmarks/test_benchmark_runs.py",
     r"python3 docs/errors_page.py .*": "tests/docs/test_docs.py",
     r"bin/macvlan-egress manual .*": "tests/admin/test_manual.py",
-    r"python3 launcher/build.py --all": "tests/daemon/test_launcher.py",
+    r"python3 launcher/build.py --all": "tests/daemon/running.py",
 }
 # Nothing here can run these: no systemd, no registry, no OpenStack, another machine; or they are only names.
 UNTRIED = re.compile(
