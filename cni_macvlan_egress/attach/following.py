@@ -11,7 +11,8 @@ from ..log import Log
 from ..model.configuration import Configuration
 from ..protocol.errors import CniError
 from ..sources.policy_directory import fingerprint
-from ..sources.policy_kubernetes import Document, Snapshot, Watch
+from ..sources.policy_kubernetes import Document
+from ..sources.policy_watch import Snapshot, Watch
 from . import policies
 from .policing import Policing, Report
 from .policy_state import PolicyState

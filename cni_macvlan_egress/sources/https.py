@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -17,8 +16,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from .. import __version__
 from ..model.complaints import show
-from ..protocol.errors import INVALID_CONFIGURATION, IO_FAILURE, TRY_AGAIN_LATER, CniError
-from .kubeconfig import Access, Pem
+from ..protocol.errors import TRY_AGAIN_LATER, CniError
+from . import tls
+from .kubeconfig import Access
 
 if TYPE_CHECKING:
     import http.client
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 _REASON_BYTES, _SHOWN_CHARACTERS = 64 * 1024, 300  # read and shown of what a server says about a refusal
 _PIECE_BYTES = 64 * 1024
 _OUT_OF_ORDER = "this is tried again by itself; if it stays, look at the API server and what stands before it"
-# X509_V_ERR_… in OpenSSL's x509_vfy.h: not yet valid, expired; name or address mismatch.
-_WRONG_TIME, _WRONG_NAME = (9, 10), (62, 64)
 # A peer that vanished from the network is noticed within a minute: seconds of silence, between probes, probes.
 _KEEPALIVE = (30, 10, 3)
 
@@ -126,7 +124,7 @@ class Server:
     def context(self) -> ssl.SSLContext:
         """TLS for it; INVALID_CONFIGURATION if the certificates are none."""
         if self._context is None:
-            self._context = _tls(self.access)
+            self._context = tls.context(self.access)
         return self._context
 
 
@@ -301,7 +299,7 @@ class Question:
 
         if isinstance(error, ssl.SSLCertVerificationError):
             what = f"its certificate is not accepted: {error.verify_message.rstrip('.')}"
-            return self.error(what, _certificate_cure(self._access, error.verify_code))
+            return self.error(what, tls.certificate_cure(self._access, error.verify_code))
         if isinstance(error, ssl.SSLError):
             what = f"TLS failed while {self._doing}: {error.reason or 'the connection was cut off'}"
             return self.error(what, self._check_server)
@@ -444,68 +442,6 @@ def _keep_alive(connection: socket.socket) -> None:
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, idle)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, interval)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, probes)
-
-
-def _tls(access: Access) -> ssl.SSLContext:
-    """TLS as client-go would have it, always verified."""
-    import ssl
-
-    # Not create_default_context(), which writes the session's keys to where SSLKEYLOGFILE says.
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if access.authorities is None:
-        context.load_default_certs()
-    else:
-        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # as Go trusts an intermediate that is listed
-        try:
-            context.load_verify_locations(cadata=access.authorities.data.decode("ascii", "ignore"))
-        except (ssl.SSLError, ValueError):
-            raise CniError(
-                INVALID_CONFIGURATION, f"{access.authorities.where}: a certificate in PEM is expected"
-            ) from None
-    if access.certificate is not None and access.key is not None:
-        _load_client(context, access.certificate, access.key)
-    return context
-
-
-def _load_client(context: ssl.SSLContext, certificate: Pem, key: Pem) -> None:
-    import ssl
-
-    def no_password() -> str:  # without this, OpenSSL asks the terminal
-        raise CniError(
-            INVALID_CONFIGURATION, f"{key.where}: the key is encrypted; store it without pass phrase"
-        )
-
-    try:
-        with _file_in_memory(certificate) as certificate_path, _file_in_memory(key) as key_path:
-            context.load_cert_chain(certificate_path, key_path, no_password)
-    except ssl.SSLError as error:
-        raise CniError(
-            INVALID_CONFIGURATION,
-            f"{certificate.where} and {key.where}: a certificate and its key in PEM are expected",
-            str(error.reason or ""),
-        ) from None
-    except OSError as error:
-        raise CniError(IO_FAILURE, f"cannot load the client certificate: {error.strerror}") from None
-
-
-@contextmanager
-def _file_in_memory(pem: Pem) -> Iterator[str]:
-    """A path for some data: OpenSSL reads keys from files only, and one on disk would outlive a killed call."""
-    with os.fdopen(os.memfd_create("macvlan-egress"), "wb") as file:
-        file.write(pem.data)
-        file.flush()
-        yield f"/proc/self/fd/{file.fileno()}"
-
-
-def _certificate_cure(access: Access, code: int) -> str:
-    """What to do about a certificate that OpenSSL refused."""
-    if code in _WRONG_TIME:
-        return "renew the server's certificate, or set the node's clock"
-    if code in _WRONG_NAME:
-        return f"correct {access.named_by}, or set 'tls-server-name' to a name in the certificate"
-    trusted = access.authorities.where if access.authorities else "the system's certificate authorities"
-    return f"it is not signed by {trusted}; the cluster's CA certificate belongs there"
 
 
 def _words(body: bytes) -> str:

@@ -22,8 +22,9 @@ from kubeconfigs import Kubeconfig
 from policy_api import ENP, FIREWALL, KINDS, ROLE, Asked, PolicyApi, chunk, event
 
 from cni_macvlan_egress.protocol.errors import CniError
-from cni_macvlan_egress.sources import policy_kubernetes
-from cni_macvlan_egress.sources.policy_kubernetes import Pace, Snapshot, State, Watch, fetch, fetch_all
+from cni_macvlan_egress.sources import policy_kubernetes, policy_watch
+from cni_macvlan_egress.sources.policy_kubernetes import fetch, fetch_all
+from cni_macvlan_egress.sources.policy_watch import Pace, Snapshot, State, Watch
 
 INVALID_ENVIRONMENT, IO_FAILURE, INVALID_CONFIGURATION, TRY_AGAIN_LATER = 4, 5, 7, 11
 # Retries at once, and watches that last as long as a test.
@@ -728,7 +729,7 @@ def test_slow_drip_is_understood(watching: Watching, policies: PolicyApi) -> Non
 def test_line_without_end_is_given_up(
     watching: Watching, policies: PolicyApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(policy_kubernetes, "MAX_EVENT_BYTES", 1 << 20)
+    monkeypatch.setattr(policy_watch, "MAX_EVENT_BYTES", 1 << 20)
     sent = 0
 
     def answer(connection: ssl.SSLSocket, _: Asked) -> None:
