@@ -23,6 +23,8 @@ _CYCLES = 20_000
 _QUICK_HELD, _QUICK_CYCLES = 20, 40
 _BLOCKS = 10
 _SIDE_BY_SIDE = 50
+_PEER_EVERY = 10  # attachments; the peer is called that often on the node as it is then
+_PEER = os.path.join(calls.PLUGINS, "macvlan")
 _OFF = {"conflictDetection": "off"}
 _MIB, _KIB = 1 << 20, 1 << 10
 # What has been promised.
@@ -54,6 +56,7 @@ def measure(options: argparse.Namespace, check: Callable[[], None]) -> Result:
         for number in range(held):
             check()
             pods.append(cluster.pod(f"pod{number}"))
+        peer = _Peer(cluster.pod("peer")) if os.path.exists(_PEER) else None
         stack.enter_context(inside(cluster.node))
         daemon = stack.enter_context(Daemon(directory))
         installation = Installation(os.path.join(directory, "plugin"), daemon.socket)
@@ -61,20 +64,31 @@ def measure(options: argparse.Namespace, check: Callable[[], None]) -> Result:
         warm_up = min(held, _SIDE_BY_SIDE)
         _cycle(make, pods[:warm_up], 2, check)
         before = daemon.memory()
-        rows = [_held_row(make, pods, block, daemon, check) for block in _blocks(held)]
+        rows = [_held_row(make, pods, block, daemon, peer, check) for block in _blocks(held)]
         full = daemon.memory()
         for number, pod in enumerate(pods):
             check()
             make("DEL", number, pod).run()
         rows += [_cycle_row(make, pods[:warm_up], done, daemon, check) for done in _tenths(cycles, warm_up)]
     return Result(
-        ("state", "median ADD ms", "memory MiB", "open files", "threads", "namespaces"),
+        (
+            "state",
+            "median ADD ms",
+            "Go macvlan",
+            "× of it",
+            "memory MiB",
+            "open files",
+            "threads",
+            "namespaces",
+        ),
         rows,
         (
             f"Memory (proportional set size of all its processes) with {held} attachments: {full / _MIB:.1f} MiB, "
             f"{(full - before) / held / _KIB:.1f} KiB an attachment more than without; promised: at most "
             f"{_MEMORY_MOST // _MIB} MiB and {_ATTACHMENT_MOST // _KIB} KiB an attachment. "
             f"{'Kept.' if full <= _MEMORY_MOST + held * _ATTACHMENT_MOST else 'Not kept.'}",
+            f"Go macvlan's ADD is measured in the same minutes, with each {_PEER_EVERY}th attachment: what the kernel "
+            "takes longer for with each macvlan, such as a broadcast to all of them, is in both columns.",
             f"In the cycles, {warm_up} pods are attached at once and then detached at once; there is no median of "
             "single calls then.",
         ),
@@ -96,19 +110,40 @@ def _tenths(cycles: int, at_a_time: int) -> list[tuple[int, int]]:
     return [(turns // _BLOCKS, turns // _BLOCKS * at_a_time * (tenth + 1)) for tenth in range(_BLOCKS)]
 
 
+class _Peer:
+    """Go's macvlan plugin, attaching one pod time and again beside all that are attached."""
+
+    def __init__(self, pod: Pod) -> None:
+        self._add, self._delete = (calls.macvlan(_PEER, verb, pod, calls.near(97)) for verb in ("ADD", "DEL"))
+
+    def add(self) -> float:
+        """Seconds that an ADD takes; it is undone."""
+        wall = self._add.run()[0].wall
+        self._delete.run()
+        return wall
+
+
 def _held_row(
     make: Callable[[str, int, Pod], Program],
     pods: Sequence[Pod],
     block: range,
     daemon: Daemon,
+    peer: _Peer | None,
     check: Callable[[], None],
 ) -> tuple[str, ...]:
-    walls = []
+    walls, peers = [], []
     for number in block:
         check()
         walls.append(make("ADD", number, pods[number]).run()[0].wall)
-    name = f"{block.stop:,} attachments"
-    return (name, milliseconds(statistics.median(walls)), *_figures(daemon))
+        if peer and number % _PEER_EVERY == 0:
+            peers.append(peer.add())
+    ours = statistics.median(walls)
+    beside = (
+        (milliseconds(statistics.median(peers)), f"{ours / statistics.median(peers):.2f}")
+        if peers
+        else ("", "")
+    )
+    return (f"{block.stop:,} attachments", milliseconds(ours), *beside, *_figures(daemon))
 
 
 def _cycle_row(
@@ -120,7 +155,7 @@ def _cycle_row(
 ) -> tuple[str, ...]:
     turns, total = done
     _cycle(make, pods, turns, check)
-    return (f"after {total:,} cycles", "", *_figures(daemon))
+    return (f"after {total:,} cycles", "", "", "", *_figures(daemon))
 
 
 def _cycle(
