@@ -47,11 +47,16 @@ def prepare(configuration: Configuration, request: Request, pod: Pod) -> Prepara
 def _look(request: Request) -> HostFacts:
     """The node, with no more of its interfaces and routes than the choice of the NIC needs."""
     with Netlink() as netlink:
-        addresses = netlink.addresses()
+        versions = request.versions
+        addresses = netlink.addresses(versions)
         names = master.suspects(request, addresses)
         routes = () if names else netlink.default_routes()
-        links = map(netlink.link, names or {route.interface for route in routes})
-        node = HostFacts(links=tuple(filter(None, links)), addresses=addresses, routes=routes)
+        named = map(netlink.link, names or {route.interface for route in routes})
+        links = tuple(filter(None, named))
+        # Each pod's veth has an IPv6 address: of a version that is not asked for, the NIC's own are enough.
+        others = {4, 6} - versions
+        own = [held for link in links for held in netlink.addresses(others, at=link.index)]
+        node = HostFacts(links=links, addresses=(*addresses, *own), routes=routes)
         return node if master.is_plain(request, node) else netlink.facts()
 
 

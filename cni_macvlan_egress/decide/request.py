@@ -64,6 +64,13 @@ class Request:
     conflict_timeout_ms: int
 
     @property
+    def versions(self) -> set[int]:
+        """Of IP, that the pod's addresses on the LAN may be of; an IPAM plugin gives any."""
+        if self.use_ipam:
+            return {4, 6}
+        return {one.version for one in self.gateways} | {one.version for one in self.sources}
+
+    @property
     def families(self) -> set[Literal[4, 6]]:
         """The families in which traffic can be sent on: there is an address to come from and a gateway."""
         return {one.version for one in self.sources} & {one.version for one in self.gateways}

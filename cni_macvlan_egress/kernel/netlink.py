@@ -10,7 +10,7 @@ import errno
 import ipaddress
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from socket import if_indextoname, inet_ntop, inet_pton
 from struct import Struct
@@ -107,7 +107,7 @@ class Netlink:
         names = {link.index: link.name for link in links}
         return HostFacts(
             links=links,
-            addresses=self._addresses(names),
+            addresses=_address_facts(self._address_messages(), names),
             routes=self._routes(names),
             rules=self._rules() if rules else (),
             ipv6=sysctl.has_ipv6(),
@@ -121,11 +121,22 @@ class Netlink:
         names = {_LINK.unpack_from(one)[2]: read_text(found.get(_IFLA_IFNAME)) for one, found in messages}
         return tuple(_link_fact(one, found, names) for one, found in messages)
 
-    def addresses(self) -> tuple[AddressFact, ...]:
-        """Every address that others could reach: all but link-local IPv6 ones, of which each pod's veth has one."""
-        with _asking("list the addresses"):
-            messages = self._route.dump(_GETADDR, _ADDRESS.pack(0, 0, 0, 0, 0))
-        kept = [one for one in messages if (one[0], one[3]) != (_FAMILIES[6], _RT_SCOPE_LINK)]
+    def addresses(
+        self, versions: Iterable[int] = tuple(_FAMILIES), *, at: int = 0
+    ) -> tuple[AddressFact, ...]:
+        """Every address that others could reach: all but link-local IPv6 ones, of which each pod's veth has one.
+
+        Args:
+            versions: of IP.
+            at: index of an interface, if only its own are wanted.
+        """
+        kept = []
+        for version in versions:
+            for message in self._address_messages(_FAMILIES[version], at):
+                family, _, _, scope, index = _ADDRESS.unpack_from(message)
+                # A kernel before 4.20 does not choose by the interface.
+                if (family, scope) != (_FAMILIES[6], _RT_SCOPE_LINK) and at in (0, index):
+                    kept.append(message)
         return _address_facts(kept, _names({_ADDRESS.unpack_from(one)[4] for one in kept}))
 
     def link(self, name: str) -> LinkFact | None:
@@ -157,10 +168,9 @@ class Netlink:
             raise
         return _link_fact(found, attributes(found, _LINK.size), {})
 
-    def _addresses(self, names: dict[int, str]) -> tuple[AddressFact, ...]:
+    def _address_messages(self, family: int = 0, index: int = 0) -> list[bytes]:
         with _asking("list the addresses"):
-            messages = self._route.dump(_GETADDR, _ADDRESS.pack(0, 0, 0, 0, 0))
-        return _address_facts(messages, names)
+            return self._route.dump(_GETADDR, _ADDRESS.pack(family, 0, 0, 0, index))
 
     def default_routes(self) -> tuple[RouteFact, ...]:
         """Those alone, of every table; IPv6 ones only if there are no others, because each link has IPv6 routes."""
@@ -354,7 +364,11 @@ class Netlink:
         """The addresses of an interface that DAD has not released yet, and those it found taken."""
         with _asking(f"list the addresses of {name}"):
             index = self._index(name)
-            held = [one for one in self._addresses({index: name}) if one.interface == name]
+            held = [
+                one
+                for one in _address_facts(self._address_messages(index=index), {index: name})
+                if one.interface == name
+            ]
         return (
             [one.address for one in held if one.tentative and not one.duplicate],
             [one.address for one in held if one.duplicate],
