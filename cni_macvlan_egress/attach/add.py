@@ -247,10 +247,10 @@ def _clear_leftovers(record: Record, attachments: Attachments) -> None:
         return
     if previous is None:
         return
-    sandbox = sandbox_of(previous)
-    if sandbox is not None and previous.phase == "ready" and previous.plan is not None:
+    plan = previous.plan if previous.phase == "ready" else None
+    if plan is not None and (sandbox := sandbox_of(previous)) is not None:
         with sandbox:
-            link = apply.present(previous.plan, sandbox, finished=True)
+            link = apply.present(plan, sandbox, finished=True)
         if link is not None:
             held = ", ".join(previous.addresses) or "no address"
             raise CniError(

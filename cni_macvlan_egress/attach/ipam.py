@@ -161,9 +161,8 @@ class Delegate:
             words = f"code {code}: {answer.get('msg', '')} {answer.get('details') or ''}".strip()
             if not answer:
                 words = f"exit status {done.returncode}: {done.stderr.decode(errors='replace').strip()[:500]}"
-            raise IpamError(
-                code, f"IPAM plugin {self._type!r} failed on {verb}: {answer.get('msg') or words}", words
-            )
+            reason = " ".join(str(answer.get("msg") or words).split())
+            raise IpamError(code, f"IPAM plugin {self._type!r} failed on {verb}: {reason}", words)
         return answer
 
     def _decode(self, output: bytes) -> dict[str, Any]:

@@ -90,6 +90,8 @@ def _held(run_dir: str, name: str, busy: str, wait_seconds: float) -> Iterator[N
                 if caller.gone():
                     raise CniError(TRY_AGAIN_LATER, f"{busy}, and the caller has gone") from None
                 pause = min(2 * pause, _POLL_SECONDS)
+            except OSError as error:
+                raise CniError(IO_FAILURE, f"cannot take the lock {path}: {error.strerror}") from None
         yield
     finally:
         os.close(fd)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import socket
 from functools import cache
 from types import TracebackType
 from typing import Any, Self
@@ -17,6 +18,7 @@ from ..protocol.errors import DEPENDENCY_MISSING, KERNEL_REFUSED, CniError
 from ..turns import waiting
 
 _LIBRARY = "libnftables.so.1"
+_NETLINK_NETFILTER = 12
 # enum in nftables/libnftables.h
 _OUTPUT_STATELESS = 1 << 2
 _OUTPUT_JSON = 1 << 4
@@ -45,12 +47,8 @@ class Nftables:
 
     def __init__(self) -> None:
         self._library = _library()
-        context = self._library.nft_ctx_new(0)
-        if not context:
-            raise CniError(
-                KERNEL_REFUSED, "cannot open a socket to nftables; does the kernel have CONFIG_NF_TABLES?"
-            )
-        self._context = ctypes.c_void_p(context)
+        _try_socket()
+        self._context = ctypes.c_void_p(self._library.nft_ctx_new(0))
         self._library.nft_ctx_buffer_output(self._context)
         self._library.nft_ctx_buffer_error(self._context)
 
@@ -134,6 +132,17 @@ class Nftables:
             first = text.partition("\n")[0].removeprefix("Error: ") or "no reason given"
             raise CniError(KERNEL_REFUSED, f"cannot {what}: nftables: {first}", text[:_DETAILS_MAX])
         return output.decode(errors="replace")
+
+
+def _try_socket() -> None:
+    """The library ends the whole process if it gets no socket: better to hear of it beforehand."""
+    try:
+        socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER).close()
+    except OSError as error:
+        raise CniError(
+            KERNEL_REFUSED,
+            f"cannot open a socket to nftables: {error.strerror}; does the kernel have CONFIG_NF_TABLES?",
+        ) from None
 
 
 @cache
