@@ -104,6 +104,11 @@ class Daemon:
         """What it has written to stderr."""
         return [json.loads(line) for line in list(self._lines)]
 
+    def told(self, wanted: Callable[[dict[str, Any]], object], count: int = 1) -> list[dict[str, Any]]:
+        """The lines of the log that are wanted, once there are so many; what they tell may be seen earlier."""
+        eventually(lambda: len(list(filter(wanted, self.log))) >= count, f"not told, but: {self.log}")
+        return list(filter(wanted, self.log))
+
     def workers(self) -> list[int]:
         """The processes that serve calls."""
         return self._children("worker")

@@ -71,7 +71,7 @@ def test_attachments_of_a_nic_that_gets_its_carrier_back_are_announced(
         wire.wait(is_arp, "gratuitous ARP", 5)
         wire.wait(is_advertisement, "unsolicited NA", 5)
     assert daemon.metric("masters_unusable") == 0
-    assert [line["msg"] for line in daemon.log if line.get("master") == "eth0"] == [
+    assert [line["msg"] for line in daemon.told(lambda line: line.get("master") == "eth0", 2)] == [
         "NIC eth0 of attachments: it has no carrier",
         "NIC eth0 of attachments works again",
     ]

@@ -70,7 +70,7 @@ def test_node_that_comes_back_does_not_announce_what_another_one_has(
         eventually(lambda: daemon.metric("contested") == 1, "the other holder is not found")
         announced = daemon.metric("announcements_total")
         assert not wire.frames(comeback.is_claim)
-    (line,) = [line for line in daemon.log if line.get("mac") == comeback.new.mac("macvlan0")]
+    (line,) = daemon.told(lambda line: line.get("mac") == comeback.new.mac("macvlan0"))
     assert comeback.address in line["msg"]
     assert holds(comeback.old, comeback.address)  # it is reported, and nothing else
     assert daemon.metric("announcements_total") == announced

@@ -150,7 +150,7 @@ def test_new_flows_follow_the_name_and_an_established_one_stays(
         assert (visit.source, visit.target) == (EGRESS4, SECOND4)
         assert ends[1].getsockname()[0] == OUTSIDE4
         assert talks(ends), "the established flow has been lost"
-    (line,) = [line for line in daemon.log if line["msg"] == "names lead elsewhere now"]
+    (line,) = daemon.told(lambda line: line["msg"] == "names lead elsewhere now")
     assert line["names"] == {NAME: [SECOND4]}
     assert daemon.metric("dns_names") == 1
     warm.send("CHECK", request).ok()
@@ -160,7 +160,7 @@ def test_new_flows_follow_the_name_and_an_established_one_stays(
         lambda: daemon.metric('dns_refreshes_total{result="failed"}') >= 1, "the failure is not counted"
     )
     assert exchange("tcp", client, (pod.address, 80), outside, 80).target == SECOND4
-    assert any(line["msg"] == "a name could not be followed in full" for line in daemon.log)
+    assert daemon.told(lambda line: line["msg"] == "a name could not be followed in full")
     warm.send("CHECK", request).ok()
     warm.send("DEL", request).ok()
     eventually(lambda: daemon.metric("dns_names") == 0, "the name is still asked for")

@@ -61,7 +61,7 @@ def test_policy_that_is_written_holds_for_pods_that_are_there(
         lambda: not exchange("udp", pod, (OUTSIDE4, 80), outside, 80, timeout=0.1).target, "it does not hold"
     )
     assert daemon.metric("policies_followed") == 1
-    (line,) = [line for line in daemon.log if line["msg"] == "egress policies have changed"]
+    (line,) = daemon.told(lambda line: line["msg"] == "egress policies have changed")
     assert "in force now" in line["changes"][0]
     policies.remove()
     eventually(lambda: daemon.metric("policies") == 0, "that it is gone is not followed")
@@ -94,7 +94,7 @@ def test_broken_policy_is_told_and_counted(
     daemon = make_daemon("--policies", str(conflist.path)).start()
     policies.write_text("kind: [", "shop.yaml")
     eventually(lambda: daemon.metric("policy_problems") == 1, "it is not told")
-    assert any(line["msg"] == "egress policies need attention" for line in daemon.log)
+    assert daemon.told(lambda line: line["msg"] == "egress policies need attention")
     policies.write_text("", "shop.yaml")
     eventually(lambda: daemon.metric("policy_problems") == 0, "that it is mended is not seen")
 

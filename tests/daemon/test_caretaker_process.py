@@ -50,9 +50,8 @@ def test_killed_caretaker_is_replaced_and_goes_on(
     pod.ip("address del 192.168.12.99/24 dev macvlan0")
     eventually(lambda: daemon.metric("drifted") == 1, "the new one does not work")
     assert daemon.metric('caretaker_replaced_total{reason="died"}') == 1
-    assert [line["status"] for line in daemon.log if line["msg"] == "the caretaker has ended"] == [
-        -signal.SIGKILL
-    ]
+    (line,) = daemon.told(lambda line: line["msg"] == "the caretaker has ended")
+    assert line["status"] == -signal.SIGKILL
     assert daemon.metric('workers_replaced_total{reason="died"}') == 0
     assert daemon.metric("workers") == 2
 

@@ -198,7 +198,7 @@ def _run(scene: Scene, line: str) -> None:
         assert "Traceback" not in error.stderr, error
 
 
-@pytest.mark.parametrize("page", filter(_of_a_node, PAGES), ids=lambda page: page.name)
+@pytest.mark.parametrize("page", list(filter(_of_a_node, PAGES)), ids=lambda page: page.name)
 def test_commands_of_the_page_work(scene: Scene, page: Path) -> None:
     for line in _of_a_node(page):
         _run(scene, line)
