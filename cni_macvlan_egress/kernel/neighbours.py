@@ -5,6 +5,7 @@ Runs in the thread that stands in the pod's namespace; the interface is up and h
 
 from __future__ import annotations
 
+import errno
 import random
 import select
 import socket
@@ -35,6 +36,11 @@ _PROBES = 3
 _PROBE_WAIT = 1.0
 _PROBE_MIN, _PROBE_MAX = 1.0, 2.0
 _ANNOUNCE_WAIT = 2.0
+# What an egress hook drops is told to the sender as a want of buffers.
+_HINTS = {
+    errno.ENOBUFS: "; if egress policies hold this NIC, this network's configuration needs 'policy' as well, or the "
+    "other one's 'unknownMacs': \"pass\""
+}
 
 
 def fast_schedule(timeout_ms: int) -> tuple[list[float], float]:
@@ -80,7 +86,9 @@ def find_claim(
                     return claim
     except OSError as error:
         raise CniError(
-            KERNEL_REFUSED, f"cannot probe for {_names(addresses)} on {interface}: {error.strerror}"
+            KERNEL_REFUSED,
+            f"cannot probe for {_names(addresses)} on {interface}: {error.strerror}"
+            f"{_HINTS.get(error.errno or 0, '')}",
         ) from None
     return None
 
