@@ -86,12 +86,14 @@ class Follower:
             try:
                 report = policing.sync(self._documents.current if self._documents else None)
                 self._tell(report)
-                due = min(time.time() + _VERIFY_SECONDS, policies.next_expiry(state))
+                wait = min(_VERIFY_SECONDS, policies.next_expiry(state) - time.time())
             except CniError as error:
                 self._fail(error)
-                due = time.time() + _RETRY_SECONDS
-            while self._goes_on() and time.time() < due and _fingerprint(directory) == seen:
-                if self._wait(max(0.0, min(_POLL_SECONDS, due - time.time()))):
+                wait = _RETRY_SECONDS
+            # Not by the wall clock: set back by a day, it would let nobody look at the table for a day.
+            due = time.monotonic() + wait
+            while self._goes_on() and time.monotonic() < due and _fingerprint(directory) == seen:
+                if self._wait(max(0.0, min(_POLL_SECONDS, due - time.monotonic()))):
                     break
 
     def _wait(self, seconds: float) -> bool:
