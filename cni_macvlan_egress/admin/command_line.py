@@ -70,4 +70,7 @@ def main(arguments: Sequence[str]) -> int:
         # Whoever read along has seen enough; stdout goes nowhere now, also at exit.
         sys.stdout = None
         return 1
+    except OSError as error:  # such as a disk that is full under stdout
+        sys.stderr.write(f"macvlan-egress {parsed.command}: {printable(str(error))}\n")
+        return 1
     return status

@@ -103,6 +103,8 @@ class Claims:
             if error.errno in (errno.ENOENT, errno.EINVAL):  # nothing there, or no link and so nobody's claim
                 return None
             raise CniError(IO_FAILURE, f"cannot read {path}: {error.strerror}") from None
+        except ValueError:  # no address, but what somebody has made of a state file
+            return None
         container_id, _, rest = name.partition("@")
         return container_id, rest.removesuffix(".json")
 
@@ -111,3 +113,5 @@ class Claims:
             return os.listdir(self._directory)
         except FileNotFoundError:
             return []
+        except OSError as error:
+            raise CniError(IO_FAILURE, f"cannot list {self._directory}: {error.strerror}") from None

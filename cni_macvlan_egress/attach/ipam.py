@@ -45,6 +45,9 @@ class Delegate:
         configuration: the plugin's object as it came on stdin, with its `ipam`.
         variables: the CNI_… environment of this call.
         search: the directories of CNI_PATH.
+
+    Raises:
+        CniError: IPAM_FAILED if the object names no plugin.
     """
 
     def __init__(
@@ -53,7 +56,13 @@ class Delegate:
         self.configuration = dict(configuration)
         self._variables = variables
         self._search = search
-        self._type = str(self.configuration["ipam"]["type"])
+        ipam = self.configuration.get("ipam")
+        kind = ipam.get("type") if isinstance(ipam, dict) else None
+        if not isinstance(kind, str):  # a state file that somebody has changed
+            raise CniError(
+                IPAM_FAILED, "the state file does not say which IPAM plugin has leased the address"
+            )
+        self._type = kind
 
     def require(self) -> None:
         """Look for the executable.

@@ -6,11 +6,12 @@ the kernel and the files anew from the pods' notes, the attachments' records and
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from ..decide.enforced import Applied, Enforced
 from ..decide.enforcement import Compiled
@@ -20,6 +21,8 @@ from ..protocol.errors import IO_FAILURE, CniError
 from . import files, locks, paths
 
 _VERSION = 1
+# Whatever somebody else may have written there; ArithmeticError is int() of JSON's Infinity.
+_UNREADABLE = (ValueError, LookupError, TypeError, ArithmeticError, RecursionError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +64,7 @@ class PolicyState:
             return None if self.marks() else Enforced()
         try:
             found = _from_json(text)
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except _UNREADABLE:
             return None
         return found if found.namespaces.keys() <= self.compiled() else None
 
@@ -114,7 +117,7 @@ class PolicyState:
                 commands=tuple(map(str, raw["commands"])),
                 fixed=tuple(map(str, raw["fixed"])),
             )
-        except (ValueError, KeyError, TypeError):
+        except _UNREADABLE:
             path = self._compiled(namespace)
             raise CniError(IO_FAILURE, f"{path} cannot be used; run 'macvlan-egress policy sync'") from None
 
@@ -123,13 +126,16 @@ class PolicyState:
         return {name.removesuffix(".json") for name in self._list("compiled") if not name.startswith(".")}
 
     def remove_compiled(self, namespaces: Iterable[str]) -> None:
-        """Forget the commands of policies that are in force no more.
+        """Forget the commands of policies that are in force no more; the lock of policies is to be held.
 
         Raises:
             CniError: IO_FAILURE.
         """
         for namespace in namespaces:
             files.remove(self._compiled(namespace))
+        for name in self._list("compiled"):
+            if name.startswith("."):  # what a write that was killed has left
+                files.remove(f"{self._directory}/compiled/{name}")
 
     def _compiled(self, namespace: str) -> str:
         return f"{self._directory}/compiled/{namespace}.json"
@@ -199,7 +205,7 @@ class PolicyState:
         text = self._read(name)
         try:
             raw = json.loads(text or "")
-            return PodNote(
+            note = PodNote(
                 network=str(raw["network"]),
                 container_id=str(raw["containerID"]),
                 ifname=str(raw["ifname"]),
@@ -211,8 +217,9 @@ class PolicyState:
                 mac=str(raw["mac"]),
                 addresses=tuple(map(str, raw["addresses"])),
             )
-        except (ValueError, KeyError, TypeError):
+        except _UNREADABLE:
             return None
+        return note if name == f"pods/{note.key}.json" else None
 
     def _read(self, name: str) -> str | None:
         try:
@@ -224,9 +231,12 @@ class PolicyState:
             raise CniError(IO_FAILURE, f"cannot read {self._directory}/{name}: {error.strerror}") from None
 
     def _list(self, name: str) -> list[str]:
-        with suppress(FileNotFoundError):
+        try:
             return sorted(os.listdir(f"{self._directory}/{name}"))
-        return []
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise CniError(IO_FAILURE, f"cannot list {self._directory}/{name}: {error.strerror}") from None
 
 
 def _parts(key: str) -> tuple[str, str]:
@@ -235,37 +245,72 @@ def _parts(key: str) -> tuple[str, str]:
 
 
 def _from_json(text: str) -> Enforced:
-    raw = json.loads(text)
+    raw = _typed(json.loads(text), version=int, namespaces=dict, mains=dict, guards=dict)
     if raw["version"] != _VERSION:
         raise ValueError(raw["version"])
-    return Enforced(
+    found = Enforced(
         namespaces={name: _applied(one) for name, one in raw["namespaces"].items()},
-        mains={
-            key: MainInterface(**{**one, "addresses": tuple(one["addresses"])})
-            for key, one in raw["mains"].items()
-        },
+        mains={key: _main(one) for key, one in raw["mains"].items()},
         guards={int(index): _guard(one) for index, one in raw["guards"].items()},
     )
+    held = {one.namespace for one in found.mains.values()}
+    held |= {one.namespace for guard in found.guards.values() for one in guard.guests if one.namespace}
+    if not held <= found.namespaces.keys():
+        raise ValueError("what is held to a policy that is not in force")
+    if any(key != one.key for key, one in found.mains.items()):
+        raise ValueError("what is kept under another name")
+    return found
 
 
-def _applied(raw: Mapping[str, object]) -> Applied:
-    given: dict[str, object] = dict(raw)
-    objects = given["objects"]
-    hits = given["hits"]
-    if not isinstance(objects, list) or not isinstance(hits, dict):
-        raise ValueError("objects and hits")
-    given["objects"] = tuple((str(kind), str(name)) for kind, name in objects)
-    given["hits"] = {mark: (int(packets), int(size)) for mark, (packets, size) in hits.items()}
-    return Applied(**given)  # type: ignore[arg-type]
+def _applied(raw: object) -> Applied:
+    given = _typed(raw, generation=str, title=str, broken=str, rules=dict, objects=list, hits=dict)
+    _texts([*given.get("rules", {}).values()])
+    given["objects"] = tuple((str(kind), str(name)) for kind, name in given["objects"])
+    given["hits"] = {mark: (int(packets), int(size)) for mark, (packets, size) in given["hits"].items()}
+    return Applied(**given)
 
 
-def _guard(raw: Mapping[str, object]) -> Guard:
-    given: dict[str, object] = dict(raw)
-    guests, own, networks = given["guests"], given["own"], given["networks"]
-    if not isinstance(guests, list) or not isinstance(own, list) or not isinstance(networks, list):
-        raise ValueError("guests, own and networks")
-    given["guests"] = tuple(
-        Guest(**{**one, "addresses": tuple(one["addresses"]), "near": tuple(one["near"])}) for one in guests
-    )
-    given["own"], given["networks"] = tuple(own), tuple(networks)
-    return Guard(**given)  # type: ignore[arg-type]
+def _main(raw: object) -> MainInterface:
+    given = _typed(raw, key=str, namespace=str, device=str, side=str, mac=str, addresses=list)
+    if given["side"] not in ("host", "pod"):
+        raise ValueError(given["side"])
+    given["addresses"] = _addresses(given["addresses"])
+    return MainInterface(**given)
+
+
+def _guard(raw: object) -> Guard:
+    given = _typed(raw, index=int, device=str, guests=list, own=list, networks=list, vlans=bool, strict=bool)
+    given["guests"] = tuple(map(_guest, given["guests"]))
+    given["own"], given["networks"] = _texts(given["own"]), _networks(given["networks"])
+    return Guard(**given)
+
+
+def _guest(raw: object) -> Guest:
+    given = _typed(raw, key=str, namespace=str, mac=str, addresses=list, near=list)
+    given["addresses"], given["near"] = _addresses(given["addresses"]), _networks(given["near"])
+    return Guest(**given)
+
+
+def _typed(raw: object, **kinds: type) -> dict[str, Any]:
+    """An object with members of these names and types, and no others."""
+    if not isinstance(raw, dict) or any(type(value) is not kinds.get(key) for key, value in raw.items()):
+        raise ValueError(f"an object of {', '.join(kinds)} is expected")
+    return dict(raw)
+
+
+def _texts(raw: list[object]) -> tuple[str, ...]:
+    if not all(isinstance(one, str) for one in raw):
+        raise ValueError("strings are expected")
+    return tuple(map(str, raw))
+
+
+def _addresses(raw: list[object]) -> tuple[str, ...]:
+    for one in _texts(raw):
+        ipaddress.ip_address(one)
+    return _texts(raw)
+
+
+def _networks(raw: list[object]) -> tuple[str, ...]:
+    for one in _texts(raw):
+        ipaddress.ip_network(one)
+    return _texts(raw)

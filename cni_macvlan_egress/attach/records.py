@@ -103,7 +103,7 @@ class Records:
             UnreadableRecord: it cannot be understood.
             CniError: IO_FAILURE.
         """
-        return self._read(self._path(container_id, ifname))
+        return self._read(self._path(container_id, ifname), attachment_key(container_id, ifname))
 
     def peek(self) -> Iterator[tuple[str, Record | None]]:
         """Every record with its path, None for one that cannot be understood; nothing is moved aside."""
@@ -153,7 +153,7 @@ class Records:
     def _path(self, container_id: str, ifname: str) -> str:
         return paths.record(self.state_dir, container_id, ifname)
 
-    def _read(self, path: str) -> Record | None:
+    def _read(self, path: str, key: str) -> Record | None:
         try:
             data = files.read(path)
         except FileNotFoundError:
@@ -163,9 +163,12 @@ class Records:
         if not data:
             return None
         try:
-            return from_json(data)
+            record = from_json(data)
+            if record.key != key:
+                raise ValueError("it is of another attachment")
         except ValueError as error:
             raise UnreadableRecord(self._move_aside(path), str(error)) from None
+        return record
 
     def _move_aside(self, path: str) -> str:
         files.make_directory(self._aside)

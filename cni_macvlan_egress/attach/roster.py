@@ -130,6 +130,10 @@ class Roster:
         if record is None or record.plan is None:
             return None
         plan = record.plan
+        try:
+            names = tuple(renewal.names(plan).items())
+        except ValueError:  # a line that no ADD has written
+            return None
         return Attachment(
             key=record.key,
             container_id=record.container_id,
@@ -143,7 +147,7 @@ class Roster:
             master=plan.link.master,
             addresses=tuple(one.address.partition("/")[0] for one in plan.addresses),
             asks=plan.conflicts.detection != "off",
-            names=tuple(renewal.names(plan).items()),
+            names=names,
             retired=plan.renewal.retired if plan.renewal else (),
         )
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from .. import __version__
+from ..protocol.errors import CniError
 from .caretaker_process import CaretakerProcess
 from .counters import BUCKETS, Counters
 
@@ -53,7 +54,10 @@ class Metrics:
         from ..attach.policy_state import PolicyState
 
         state = PolicyState(self.run_dir)
-        enforced = state.load()
+        try:
+            enforced = state.load()
+        except CniError:  # whoever asks must not end the daemon
+            enforced = None
         yield from _gauge(
             "policy_state_known", "Whether the policies in force are known.", int(enforced is not None)
         )
