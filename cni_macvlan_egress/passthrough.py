@@ -20,15 +20,17 @@ def answer(call: Call) -> str | None:
         keys.check_known(call.configuration)
         if not call.chained or not _wants_nothing(call):
             return None
+        result = previous_result(call)  # it may be malformed, and then nothing is to be left
         if call.configuration.get("policy") is not None and not _free_of_policies(call):
             return None
-        return previous_result(call)
+        return result
     if command in ("DEL", "CHECK") and call.chained and not _recorded(call):
         if command == "CHECK":
             keys.check_known(call.configuration)
+        attached = may_have_been_attached(call)
         if command == "DEL" and "policy" in call.configuration:
             pods.forget(pods.run_dir(call), call.environment.container_id, call.environment.ifname)
-        return None if may_have_been_attached(call) else ""
+        return None if attached else ""
     return None
 
 

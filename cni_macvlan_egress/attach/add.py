@@ -37,9 +37,10 @@ def add(call: Call, configuration: Configuration, attachments: Attachments) -> s
     """
     annotations = PodAnnotations.of(annotations_of(call, configuration))
     if call.chained and not annotations.attach:
+        result = previous_result(call)  # first, because it may be malformed
         if configuration.policy is not None:
             _hold_to_policy(call, attachments)
-        return previous_result(call)
+        return result
     previous = _previous(call)
     request = merge(
         configuration,

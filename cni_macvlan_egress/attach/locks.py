@@ -30,7 +30,7 @@ def attachment(run_dir: str, key: str, wait_seconds: float = WAIT_SECONDS) -> It
     Raises:
         CniError: TRY_AGAIN_LATER if another call keeps it.
     """
-    bucket = zlib.crc32(key.encode()) % _BUCKETS
+    bucket = zlib.crc32(os.fsencode(key)) % _BUCKETS
     with _held(
         run_dir, f"attachment-{bucket:02}.lock", f"another call for {key} is still running", wait_seconds
     ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..protocol import environment
 from ..protocol.errors import INVALID_CONFIGURATION, CniError
 
 
@@ -39,6 +40,6 @@ def directory(value: object, key: str, default: str) -> str:
     """
     if value is None:
         return default
-    if not isinstance(value, str) or not value.startswith("/") or "\0" in value:
+    if not isinstance(value, str) or not environment.is_absolute(value):
         raise CniError(INVALID_CONFIGURATION, f"{key}: {value!r} is not an absolute path")
     return value.rstrip("/") or "/"

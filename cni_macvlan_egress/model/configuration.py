@@ -50,7 +50,7 @@ def _mac_hint(value: object) -> object:
 
 
 def _absolute(value: str) -> str:
-    if not value.startswith("/") or "\0" in value:
+    if not environment.is_absolute(value):
         raise ValueError("an absolute path is expected")
     return value
 

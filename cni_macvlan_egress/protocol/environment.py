@@ -104,6 +104,17 @@ def is_identifier(text: str) -> bool:
     return bool(text) and text[0] in _ALPHANUMERIC and _IDENTIFIER.issuperset(text)
 
 
+def is_absolute(text: str) -> bool:
+    """Whether a text is an absolute path that system calls take; half of a surrogate pair is no character."""
+    if not text.startswith("/") or "\0" in text:
+        return False
+    try:
+        text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def check_interface_name(name: str, what: str, code: int = INVALID_ENVIRONMENT) -> None:
     """Check a name as the kernel and the specification do: 1-15 bytes, no `/`, `:` or white space."""
     rule = ""

@@ -82,7 +82,7 @@ def _from_directory(directory: str, call: Call) -> Mapping[str, Any] | None:
                 found = json.load(file)
         except FileNotFoundError:
             continue
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise CniError(IO_FAILURE, f"cannot read the annotations in {path}: {error}") from None
         if not isinstance(found, dict):
             raise CniError(IO_FAILURE, f"{path}: an object of annotations is expected")

@@ -423,7 +423,7 @@ class _Incoming(io.RawIOBase):
         self._left = left
 
     def makefile(self, _mode: str) -> io.BufferedReader:
-        return io.BufferedReader(self)
+        return _Buffered(self)
 
     def readable(self) -> bool:
         return True
@@ -431,6 +431,17 @@ class _Incoming(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:  # noqa: ANN401  # as in typeshed, WriteableBuffer
         self._connection.settimeout(self._left())
         return self._connection.recv_into(buffer)
+
+
+class _Buffered(io.BufferedReader):
+    """Nobody here asks for all there is, but http.client does on behalf of a chunk whose size is negative."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is None or size < 0:
+            import http.client
+
+            raise http.client.IncompleteRead(b"")
+        return super().read(size)
 
 
 def _keep_alive(connection: socket.socket) -> None:

@@ -169,7 +169,7 @@ def _answer(question: Question, body: bytes, kind: str, api_version: str) -> dic
         raise question.garbage(kind, f"it is no object of kind {kind} in {api_version}", body)
     if answer.get("items") is None:
         answer["items"] = []
-    if not version_of(answer) or not isinstance(answer["metadata"].get("continue", ""), str):
+    if not version_of(answer) or _opaque(answer["metadata"].get("continue", "")) is None:
         raise question.garbage(kind, "its metadata has no resourceVersion, or 'continue' is no string", body)
     if not isinstance(answer["items"], list):
         raise question.garbage(kind, "its items are no list", body)
@@ -203,7 +203,12 @@ def version_of(thing: Mapping[str, Any]) -> str:
     """The resourceVersion of a list or object; "" if it has none."""
     metadata = thing.get("metadata")
     version = metadata.get("resourceVersion") if isinstance(metadata, dict) else None
-    return version if isinstance(version, str) else ""
+    return _opaque(version) or ""
+
+
+def _opaque(word: object) -> str | None:
+    """What the server is told again as it said it; None if it cannot stand in a path."""
+    return word if isinstance(word, str) and word.isascii() else None
 
 
 def path_of(resource: Resource, namespace: str) -> str:
