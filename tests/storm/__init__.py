@@ -1,0 +1,1 @@
+"""Storms of calls and faults, a model of what each attachment may be, and the long run (docs/storm.md)."""
