@@ -235,8 +235,9 @@ def test_endurance_looks_at_the_daemon_at_every_stage(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     (rows,) = tables(done.stdout)
     assert len(rows) == 20
-    for name, (median, memory, files, threads, namespaces) in rows.items():
+    for name, (median, peer, times, memory, files, threads, namespaces) in rows.items():
         assert bool(median) == name.endswith("attachments"), name
+        assert bool(peer) == bool(times), name
         assert float(memory) > 0, name
         assert int(files) > 0, name
         assert int(threads) > 0, name
