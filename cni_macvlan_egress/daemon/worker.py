@@ -40,6 +40,7 @@ _ANSWER_SECONDS = 5.0
 _STAGGER_SECONDS = 0.001
 _OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _PAUSE_SECONDS = 0.05
+_SEND_TRIES = 20
 _DRAIN_SECONDS = 1.0
 _ROOT = 0
 _M_ARENA_MAX = -8  # malloc.h
@@ -135,6 +136,8 @@ def _serve(connection: socket.socket, turns: threading.Semaphore, done: Callable
     """
     if _peer(connection) != _ROOT:
         return
+    # Whatever may go wrong with it, before something has been done that the caller would not hear of.
+    frames.set_timeout(connection, socket.SO_SNDTIMEO, _ANSWER_SECONDS)
     try:
         variables, stdin = frames.receive(connection, _REQUEST_SECONDS)
     except frames.OtherVersionError as error:
@@ -151,8 +154,16 @@ def _serve(connection: socket.socket, turns: threading.Semaphore, done: Callable
 
 
 def _send(connection: socket.socket, data: bytes) -> None:
-    frames.set_timeout(connection, socket.SO_SNDTIMEO, _ANSWER_SECONDS)
-    connection.sendall(data)
+    """Answer; a node that is short of memory for a moment must not keep the caller from hearing what was done."""
+    rest, tries = memoryview(data), _SEND_TRIES
+    while rest:
+        try:
+            rest = rest[connection.send(rest) :]
+        except OSError as error:
+            tries -= 1
+            if not tries or error.errno not in _OUT_OF_RESOURCES:
+                raise
+            time.sleep(_PAUSE_SECONDS)
 
 
 def _peer(connection: socket.socket) -> int:

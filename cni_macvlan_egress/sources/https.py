@@ -7,6 +7,7 @@ is asked for and what an answer means is known by the callers.
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import time
@@ -371,7 +372,10 @@ class Question:
                 failed.append(error)
             done.set()
 
-        threading.Thread(target=look_up, daemon=True).start()
+        try:
+            threading.Thread(target=look_up, daemon=True).start()
+        except RuntimeError:
+            raise OSError(errno.EAGAIN, "no more threads can be had") from None
         with ExitStack() as stack:
             if self._server.interrupt is not None:
                 stack.enter_context(self._server.interrupt.waking(done.set))

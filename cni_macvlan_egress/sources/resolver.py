@@ -13,6 +13,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Literal
@@ -343,9 +344,14 @@ class _Round:
                 found[name, version] = self._find(name, _TYPES[version])
 
         # As daemons they do not keep the process, even if a clock that is set back makes one wait on.
-        workers = [threading.Thread(target=work, daemon=True) for _ in questions[:_AT_ONCE]]
-        for worker in workers:
-            worker.start()
+        workers = []
+        with suppress(RuntimeError):  # no more threads can be had: those that there are do it all
+            for _ in questions[:_AT_ONCE]:
+                worker = threading.Thread(target=work, daemon=True)
+                worker.start()
+                workers.append(worker)
+        if not workers:
+            work()
         for worker in workers:
             worker.join(max(0.0, self._deadline - time.monotonic()))
         late = _Finding(failure=f"no answer in {self._seconds:g} s")
