@@ -130,7 +130,9 @@ def _sysctls() -> list[str]:
 
 
 def _ruleset() -> list[str]:
-    done = subprocess.run(["nft", "list", "ruleset"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        ["nft", "--stateless", "list", "ruleset"], capture_output=True, text=True, check=True
+    )
     return done.stdout.splitlines()
 
 

@@ -15,7 +15,7 @@ def test_network_without_policies_is_told_what_it_needs(node: Node, policies: Po
     policies.write(deny(f"{DENIED}/32"))
     node.add(node.pod(), source("192.168.12.99/24"), conf={**policies.conf, **QUICK}).ok()
     other = node.pod()
-    with unchanged(other):
+    with unchanged(node, other):
         answer = node.add(other, source("192.168.12.98/24"), conf=QUICK)
     answer.refused(KERNEL_REFUSED, "'policy' as well", "unknownMacs")
     node.add(other, source("192.168.12.98/24"), conf={**policies.conf, **QUICK}).ok()
