@@ -3,31 +3,19 @@
 from __future__ import annotations
 
 import compileall
-import sys
-import sysconfig
 from collections.abc import Iterator
 
 import pytest
 from lab import Lab, Lan, Namespace, Node
-from lab.needed import DEBIAN_PLUGINS, REPOSITORY, made_lab
+from lab.needed import REPOSITORY, made_bin_dir, made_lab
 
 
 @pytest.fixture(scope="session")
 def bin_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A CNI bin directory: our executable beside Debian's plugins."""
-    from cni_macvlan_egress.admin import launcher
-
     # The launcher runs without writing byte code; without any, the tests would time the compiler.
     compileall.compile_dir(REPOSITORY / "cni_macvlan_egress", quiet=2)
-    directory = tmp_path_factory.mktemp("bin")
-    executable = directory / "macvlan-egress"
-    executable.write_text(
-        launcher.render(sys.executable, [str(REPOSITORY), sysconfig.get_paths()["purelib"]])
-    )
-    executable.chmod(0o755)
-    for plugin in DEBIAN_PLUGINS.iterdir():
-        (directory / plugin.name).symlink_to(plugin)
-    return str(directory)
+    return made_bin_dir(tmp_path_factory.mktemp("bin"))
 
 
 @pytest.fixture

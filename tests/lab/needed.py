@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+import sysconfig
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +15,20 @@ from .network import Lab
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DEBIAN_PLUGINS = Path("/usr/lib/cni")
+
+
+def made_bin_dir(directory: Path) -> str:
+    """A directory made a CNI bin directory: the executable as an installation makes it, beside Debian's plugins."""
+    from cni_macvlan_egress.admin import launcher
+
+    executable = directory / "macvlan-egress"
+    executable.write_text(
+        launcher.render(sys.executable, [str(REPOSITORY), sysconfig.get_paths()["purelib"]])
+    )
+    executable.chmod(0o755)
+    for plugin in DEBIAN_PLUGINS.iterdir():
+        (directory / plugin.name).symlink_to(plugin)
+    return str(directory)
 
 
 @contextmanager

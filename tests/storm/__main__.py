@@ -13,6 +13,7 @@ from pathlib import Path
 
 from hypothesis import seed, settings
 from hypothesis.stateful import run_state_machine_as_test
+from lab.needed import REPOSITORY
 
 from benchmarks import document, machine
 from benchmarks.process import BenchmarkError
@@ -24,7 +25,7 @@ from . import arena, long_run
 from .schedule import DIRECT_THEMES, WARM_THEMES, plan
 from .storm import Outcome
 
-_DOCUMENT = arena.REPOSITORY / "docs" / "storm.md"
+_DOCUMENT = REPOSITORY / "docs" / "storm.md"
 _WAYS = ("direct", "warm")
 _STANDINGS = "attached / absent / unknown"
 _CYCLES = {"direct": 10_000, "warm": 100_000}

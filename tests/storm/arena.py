@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
-import sysconfig
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,31 +10,16 @@ from pathlib import Path
 from daemon.running import Daemon, Warm, eventually, make_launcher
 from hypothesis import HealthCheck, settings
 from lab import Lab
-
-from cni_macvlan_egress.admin import launcher
+from lab.needed import DEBIAN_PLUGINS, made_bin_dir
 
 from .lifecycle import Lifecycle, Scene
 from .stage import Caller, Stage
 from .storm import Storm
 from .weather import Weather, kill, small_disk
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-DEBIAN_PLUGINS = Path("/usr/lib/cni")
 _PODS_A_MEGABYTE = 20
 # Calls take as long as they take, and a failure is not kept: its seed is printed.
 PATIENT = settings(database=None, deadline=None, suppress_health_check=list(HealthCheck))
-
-
-def bin_dir(directory: Path) -> str:
-    """A CNI bin directory: the executable beside Debian's plugins."""
-    executable = directory / "macvlan-egress"
-    executable.write_text(
-        launcher.render(sys.executable, [str(REPOSITORY), sysconfig.get_paths()["purelib"]])
-    )
-    executable.chmod(0o755)
-    for plugin in DEBIAN_PLUGINS.iterdir():
-        (directory / plugin.name).symlink_to(plugin)
-    return str(directory)
 
 
 @contextmanager
@@ -49,7 +32,7 @@ def made_lab(directory: Path) -> Iterator[Lab]:
         path.mkdir()
         return str(path)
 
-    lab = Lab(bin_dir(directory / "bin"), make)
+    lab = Lab(made_bin_dir(directory / "bin"), make)
     try:
         yield lab
     finally:

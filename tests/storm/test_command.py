@@ -7,8 +7,9 @@ import subprocess
 import sys
 
 import pytest
+from lab.needed import REPOSITORY
 
-from .arena import REPOSITORY, is_possible
+from .arena import is_possible
 
 
 def storm(*words: str) -> str:
