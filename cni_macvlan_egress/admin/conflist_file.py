@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from ..attach import paths
 from ..attach.files import remove, sync_directory
 from ..protocol.errors import IO_FAILURE, TRY_AGAIN_LATER, CniError
-from ..sources.conflists import content
+from ..sources.regular_file import content
 
 _LOCK_FILE = ".macvlan-egress.lock"
 _LOCK_WAIT_SECONDS = 20.0

@@ -83,9 +83,8 @@ def is_free(call: Call) -> bool:
     from ..sources.policy_directory import fingerprint
 
     try:
-        fd = posix.open(
-            paths.policy_index(run_dir(call)), posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NOFOLLOW
-        )
+        flags = posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NOFOLLOW | posix.O_NONBLOCK
+        fd = posix.open(paths.policy_index(run_dir(call)), flags)
         try:
             text = posix.read(fd, _INDEX_MAX).decode()
         finally:

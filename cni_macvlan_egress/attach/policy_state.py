@@ -223,8 +223,7 @@ class PolicyState:
 
     def _read(self, name: str) -> str | None:
         try:
-            with open(f"{self._directory}/{name}", encoding="utf-8", errors="surrogateescape") as file:
-                return file.read()
+            return files.read(f"{self._directory}/{name}").decode(errors="surrogateescape")
         except FileNotFoundError:
             return None
         except OSError as error:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from ..decide import renewal
 from ..kernel.netns import Identity, Sandbox, find
-from . import paths
+from . import files, paths
 from .records import Record, Records, boot_id, from_json
 
 # A directory's time is that of the kernel's last tick: what changes within it may not show.
@@ -154,8 +154,7 @@ class Roster:
     def _load(self, name: str) -> Record | None:
         container_id, _, ifname = _key(name).partition("@")
         try:
-            with open(paths.record(self.state_dir, container_id, ifname), "rb") as file:
-                record = from_json(file.read())
+            record = from_json(files.read(paths.record(self.state_dir, container_id, ifname)))
         except (OSError, ValueError):  # what cannot be read is the next DEL's or GC's to move aside
             return None
         finished = record.phase == "ready" and record.plan is not None and record.boot_id == self._boot_id

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import stat
 from dataclasses import dataclass
 
 from ..model import conflist_names
 from ..protocol.errors import DECODING_FAILURE, IO_FAILURE, CniError
+from .regular_file import BYTES_MAX, content
 
 DIRECTORY = "/etc/cni/net.d"
-_BYTES_MAX = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,25 +58,11 @@ def read(directory: str, name: str) -> Configuration | None:
         return None
     except OSError as error:
         raise CniError(IO_FAILURE, f"cannot read {path}: {error.strerror}") from None
-    if len(data) > _BYTES_MAX:
+    if len(data) > BYTES_MAX:
         raise CniError(
-            DECODING_FAILURE, f"{path} is larger than {_BYTES_MAX >> 20} MiB: no CNI configuration is"
+            DECODING_FAILURE, f"{path} is larger than {BYTES_MAX >> 20} MiB: no CNI configuration is"
         )
     try:
         return Configuration(name, path, data.decode())
     except UnicodeDecodeError as error:
         raise CniError(DECODING_FAILURE, f"{path}: byte {error.start + 1} is not UTF-8") from None
-
-
-def content(path: str) -> bytes:
-    """The bytes of a file, at most one more than a configuration may have.
-
-    Raises:
-        OSError: also if it is not a file.
-    """
-    # Opening a pipe would wait for whoever writes to it.
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
-    with os.fdopen(fd, "rb") as file:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise OSError(0, "it is not a regular file")
-        return file.read(_BYTES_MAX + 1)

@@ -69,6 +69,8 @@ def _from_kubernetes(call: Call, kubeconfig: str | None) -> Mapping[str, Any] | 
 
 def _from_directory(directory: str, call: Call) -> Mapping[str, Any] | None:
     """A file `CONTAINERID.json` or `NAMESPACE_NAME.json` with an object of annotations."""
+    from .regular_file import BYTES_MAX, content
+
     args = call.environment.args
     names = [f"{call.environment.container_id}.json"]
     if names_a_pod(call):
@@ -78,12 +80,15 @@ def _from_directory(directory: str, call: Call) -> Mapping[str, Any] | None:
             continue
         path = os.path.join(directory, name)
         try:
-            with open(path, encoding="utf-8") as file:
-                found = json.load(file)
+            data = content(path)
+            if len(data) > BYTES_MAX:
+                raise ValueError(f"larger than {BYTES_MAX >> 20} MiB")
+            found = json.loads(data)
         except FileNotFoundError:
             continue
         except (OSError, ValueError, RecursionError) as error:
-            raise CniError(IO_FAILURE, f"cannot read the annotations in {path}: {error}") from None
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise CniError(IO_FAILURE, f"cannot read the annotations in {path}: {reason}") from None
         if not isinstance(found, dict):
             raise CniError(IO_FAILURE, f"{path}: an object of annotations is expected")
         return found

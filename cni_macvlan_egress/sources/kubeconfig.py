@@ -11,7 +11,6 @@ import binascii
 import ipaddress
 import json
 import os
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,12 +18,12 @@ from urllib.parse import urlsplit
 
 from ..model.complaints import show
 from ..protocol.errors import INVALID_CONFIGURATION, IO_FAILURE, CniError
+from .regular_file import BYTES_MAX, content
 
 SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"  # client-go, rest.InClusterConfig
 HOST_VARIABLE, PORT_VARIABLE = "KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"
 HTTPS_PORT = 443
 # A kubeconfig of hundreds of clusters stays below this, and so does any bundle of certificates.
-MAX_FILE_BYTES = 4 * 1024 * 1024
 
 _HOST_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_")
 _HOST_MAX, _LABEL_MAX = 253, 63
@@ -333,18 +332,10 @@ def _bearer(data: bytes, where: str) -> str:
 def _read(path: str, where: str) -> bytes:
     """A file's content; `where` is what an error calls it."""
     try:
-        # Not blocking: a FIFO under this name would keep an open() for ever.
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        try:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
-                raise CniError(IO_FAILURE, f"cannot read {where}: it is no regular file")
-            with open(fd, "rb", closefd=False) as file:
-                data = file.read(MAX_FILE_BYTES + 1)
-        finally:
-            os.close(fd)
+        data = content(path)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "the path holds a forbidden character"
         raise CniError(IO_FAILURE, f"cannot read {where}: {reason}") from None
-    if len(data) > MAX_FILE_BYTES:
-        raise CniError(IO_FAILURE, f"cannot read {where}: it is larger than {MAX_FILE_BYTES >> 20} MiB")
+    if len(data) > BYTES_MAX:
+        raise CniError(IO_FAILURE, f"cannot read {where}: it is larger than {BYTES_MAX >> 20} MiB")
     return data

@@ -19,13 +19,12 @@ if TYPE_CHECKING:
     _Found = list[tuple[str, str]] | None
 
 SUFFIXES = (".yaml", ".yml", ".json")
-FILE_BYTES_MAX = 4 * 1024 * 1024
 
 _ABSENT = "absent"
 # A ConfigMap's links lead nowhere for a moment while the kubelet changes them.
 _TRIES = 6
 _PAUSE_SECONDS = 0.02
-_REGULAR, _DIRECTORY, _KIND = 0o100000, 0o040000, 0o170000  # S_IFREG, S_IFDIR and S_IFMT of inode(7)
+_DIRECTORY, _KIND = 0o040000, 0o170000  # S_IFDIR and S_IFMT of inode(7)
 
 
 class DirectoryReading:
@@ -187,10 +186,11 @@ def _documents(data: bytes, name: str) -> Iterator[tuple[object, str]]:
     """
     from ..model.policy_documents import items
     from .documents import from_json, from_yaml
+    from .regular_file import BYTES_MAX
 
-    if len(data) > FILE_BYTES_MAX:
+    if len(data) > BYTES_MAX:
         raise ValueError(
-            f"larger than {FILE_BYTES_MAX >> 20} MiB; write the policies of a namespace into one file"
+            f"larger than {BYTES_MAX >> 20} MiB; write the policies of a namespace into one file"
         )
     try:
         text = data.decode("utf-8-sig")
@@ -203,19 +203,12 @@ def _documents(data: bytes, name: str) -> Iterator[tuple[object, str]]:
 
 def _content(path: str) -> bytes | None:
     """At most one byte more than a file may have; None if it is no file."""
+    from .regular_file import NotRegularError, content
+
     try:
-        # Opening a pipe would wait for whoever writes to it.
-        fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK | posix.O_NOCTTY)
-        try:
-            if posix.fstat(fd).st_mode & _KIND != _REGULAR:
-                return None
-            parts, left = [], FILE_BYTES_MAX + 1
-            while left and (part := posix.read(fd, left)):
-                parts.append(part)
-                left -= len(part)
-            return b"".join(parts)
-        finally:
-            posix.close(fd)
+        return content(path)
+    except NotRegularError:
+        return None
     except (OSError, ValueError) as error:
         raise _unreadable(path, error) from None
 

@@ -182,9 +182,10 @@ def render(answers: Mapping[str, Answer]) -> str:
 
 def load(path: str) -> dict[str, Answer]:
     """Answers from a file that holds what render made; none if there is no such file or it is damaged."""
+    from .regular_file import content
+
     try:
-        with open(path, encoding="utf-8") as file:
-            document = json.load(file)
+        document = json.loads(content(path))
         if document["format"] != _FORMAT:
             return {}
         return {name: _stored(row) for name, row in document["answers"].items()}

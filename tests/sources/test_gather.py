@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from cni_macvlan_egress.protocol import environment, wire
 from cni_macvlan_egress.protocol.call import Call
 from cni_macvlan_egress.protocol.errors import CniError
 from cni_macvlan_egress.sources.gather import annotations_of
+from cni_macvlan_egress.sources.regular_file import BYTES_MAX
 
 UID = "5a0f4e7e-0c61-4f7e-9d3b-0f6f1f0a7a11"
 POD = f"IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME=router;K8S_POD_UID={UID}"
@@ -141,3 +143,15 @@ def test_kubeconfig_that_is_missing_is_no_reason_to_ask_nobody(tmp_path: Path) -
     with pytest.raises(CniError) as caught:
         ask(kubeconfig=f"{tmp_path}/missing", chained=False)
     assert f"{tmp_path}/missing" in caught.value.msg
+
+
+def test_file_that_is_a_pipe_is_an_error_and_not_waited_for(directory: str) -> None:
+    os.mkfifo(f"{directory}/c1.json")
+    with pytest.raises(CniError, match=r"c1\.json: it is not a regular file"):
+        ask(order=[directory])
+
+
+def test_huge_file_is_an_error(directory: str) -> None:
+    Path(directory, "c1.json").write_text(json.dumps({"said/by": "file"}) + " " * BYTES_MAX)
+    with pytest.raises(CniError, match="larger than 4 MiB"):
+        ask(order=[directory])

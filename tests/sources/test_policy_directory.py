@@ -20,7 +20,8 @@ from pytest_mock import MockerFixture
 
 from cni_macvlan_egress.protocol.errors import IO_FAILURE, TRY_AGAIN_LATER, CniError
 from cni_macvlan_egress.sources import documents, policy_directory
-from cni_macvlan_egress.sources.policy_directory import FILE_BYTES_MAX, fingerprint, read, read_paths
+from cni_macvlan_egress.sources.policy_directory import fingerprint, read, read_paths
+from cni_macvlan_egress.sources.regular_file import BYTES_MAX
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 EXAMPLES = REPOSITORY / "conf" / "policies"
@@ -243,7 +244,7 @@ def test_alias_bomb_stays_small(directory: Path) -> None:
 
 
 def test_file_that_is_too_large_closes_whom_it_names(directory: Path) -> None:
-    filler = "#" * (FILE_BYTES_MAX - len(text()))
+    filler = "#" * (BYTES_MAX - len(text()))
     (directory / "a.yaml").write_text(text() + filler)
     assert networks(directory) == ["203.0.113.0/24"]
     (directory / "a.yaml").write_text(text() + filler + "#")
