@@ -28,6 +28,7 @@ from .storm import Outcome
 _DOCUMENT = REPOSITORY / "docs" / "storm.md"
 _WAYS = ("direct", "warm")
 _STANDINGS = "attached / absent / unknown"
+_EXAMPLE_LENGTH = 200
 _CYCLES = {"direct": 10_000, "warm": 100_000}
 
 
@@ -129,6 +130,8 @@ def _storm(way: str, options: argparse.Namespace, check: Callable[[], None]) -> 
             outcome = storm.run(round_)
             outcomes.append(outcome)
             print(_sentence(way, outcome, options), flush=True)
+            for code, example in sorted(outcome.examples.items()):
+                print(f"  {code}: {' '.join(example.split())[:_EXAMPLE_LENGTH]}", flush=True)
             if outcome.faults:
                 print(outcome.text(), flush=True)
             if outcome.faults or time.monotonic() - began > options.minutes * 60:

@@ -33,12 +33,14 @@ class Outcome:
         faults: what contradicts the model or a promise; there must be none.
         answers: how many calls ended with which code; None counts the killed ones.
         standings: how many pods were what when the storm was over.
+        examples: of each code of an error the first answer.
     """
 
     round: Round
     faults: list[str] = field(default_factory=list)
     answers: Counter[int | None] = field(default_factory=Counter)
     standings: Counter[str] = field(default_factory=Counter)
+    examples: dict[int, str] = field(default_factory=dict)
     seconds: float = 0.0
 
     def text(self) -> str:
@@ -263,6 +265,8 @@ class _Calls:
             self._has_gone(place)
         with self._counting:
             self._outcome.answers[answer.code] += 1
+            if answer.code:
+                self._outcome.examples.setdefault(answer.code, f"{step.verb}: {answer.text}")
         self._ledger.end(pending, answer.code, answer.text)
         return answer.code
 
