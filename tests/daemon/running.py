@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import itertools
 import json
 import os
 import shutil
@@ -29,6 +30,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 START_SECONDS = 30.0
 WORKERS = 2
 MACHINE = os.uname().machine
+_serials = itertools.count()
 
 
 class Daemon:
@@ -53,7 +55,7 @@ class Daemon:
     def start(self, environment: dict[str, str] | None = None, **how: Any) -> Daemon:
         """Start it and wait for its READY=1."""
         ear = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        path = f"{self.directory}/notify-{id(self):x}"
+        path = f"{self.directory}/notify-{next(_serials)}"
         ear.bind(path)
         command = [*self._wrapper, sys.executable, "-m", "cni_macvlan_egress", "daemon", *self.arguments]
         full = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "NOTIFY_SOCKET": path, **(environment or {})}
