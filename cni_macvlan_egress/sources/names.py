@@ -14,6 +14,8 @@ from ..protocol.errors import TRY_AGAIN_LATER, CniError
 DEADLINE_SECONDS = 5.0
 _FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
 _AT_ONCE = 16
+_DOUBTFUL = "check the name and the node's /etc/resolv.conf"
+_CROWDED = "look for what uses up its memory or its tasks (pids.max)"
 
 
 def resolve(
@@ -22,7 +24,7 @@ def resolve(
     """All addresses of every name in the families, sorted; the names are asked for side by side.
 
     Raises:
-        Unresolved: a name does not exist or is not answered for in time.
+        Unresolved: a name does not exist or is not answered for in time, or cannot be asked for.
     """
     asked = [_Question(name, families) for name in names]
     deadline = time.monotonic() + deadline_seconds
@@ -30,7 +32,10 @@ def resolve(
     for start in range(0, len(asked), _AT_ONCE):
         group = asked[start : start + _AT_ONCE]
         for one in group:
-            one.start()
+            try:
+                one.start()
+            except RuntimeError:
+                raise Unresolved(one.host, "no more threads can be had", _CROWDED) from None
         for one in group:
             one.join(max(0.0, deadline - time.monotonic()))
             if one.is_alive():
@@ -48,11 +53,8 @@ class Unresolved(CniError):
         name: the name.
     """
 
-    def __init__(self, name: str, reason: str) -> None:
-        super().__init__(
-            TRY_AGAIN_LATER,
-            f"{name} cannot be resolved on this node: {reason}; check the name and the node's /etc/resolv.conf",
-        )
+    def __init__(self, name: str, reason: str, cure: str = _DOUBTFUL) -> None:
+        super().__init__(TRY_AGAIN_LATER, f"{name} cannot be resolved on this node: {reason}; {cure}")
         self.name = name
 
 

@@ -227,3 +227,13 @@ def test_no_more_are_asked_once_one_hangs(resolver: Resolver, hanging: threading
     with refused(TRY_AGAIN_LATER, "n0.com"):
         resolve(names, {4}, deadline_seconds=0.05)
     assert len(resolver.asked) <= 16
+
+
+def test_no_more_threads(resolver: Resolver, monkeypatch: pytest.MonkeyPatch) -> None:
+    def crowded(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    resolver.answers["a.example.com."] = ["192.0.2.1"]
+    monkeypatch.setattr(threading.Thread, "start", crowded)
+    with refused(TRY_AGAIN_LATER, "a.example.com", "no more threads can be had", "pids.max"):
+        resolve(["a.example.com"], (4,))
