@@ -29,7 +29,9 @@ _PATH = re.compile(r'"(/[^"]*|\.\./[^"]*)"')
 # rtnetlink's numbers come in fours: NEW, DEL, GET, SET. strace shows a number where it cannot see a socket's
 # protocol, because the socket is in another namespace.
 _GET = 2
-_ATTEMPTS = 4
+# A sysctl whose lock is taken begins anew (restart_syscall() of rtnl_trylock()); strace shows, and counts, it twice.
+_BEGUN_ANEW = " = ? ERESTART"
+_ATTEMPTS = 6
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,8 @@ def changes(node: Node, request: Request, *calls: str, verb: str = "ADD") -> lis
 def kill_at(node: Node, request: Request, point: Point, verb: str = "ADD") -> None:
     """Run an ADD or DEL that is killed just before a call is carried out.
 
-    On a busy machine a thread may make a call more or less before it; what that left is removed, and it starts anew.
+    On a busy machine a thread may make a call more before it, or one anew; what that left is removed, and it starts
+    again.
     """
     trace = _trace(node)
     for _ in range(_ATTEMPTS):
@@ -126,7 +129,7 @@ def _calls(trace: str) -> Iterator[tuple[str, str, str, bool]]:
     """Thread, name, object and success of every call, in order."""
     with open(trace) as handle:
         for line in handle:
-            if found := _CALL.match(line):
+            if (found := _CALL.match(line)) and _BEGUN_ANEW not in line:
                 thread = _THREAD.match(line)
                 yield thread[0] if thread else "", found["name"], _what(line), " = -1 " not in line
 
