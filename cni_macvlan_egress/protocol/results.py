@@ -61,7 +61,9 @@ def to_common(result: Result, version: str) -> Result:
     for key in ("ip4", "ip6"):
         if not (old := result.get(key)):
             continue
-        common["ips"].append({"address": old["ip"], **_without(old, _no_word_for(old, "ip", "routes"))})
+        # 'address' is a later version's word: here it would be a stranger's, in the place of 'ip'.
+        kept = _without(old, _no_word_for(old, "ip", "address", "routes"))
+        common["ips"].append({"address": old["ip"], **kept})
         common["routes"].extend(old.get("routes") or [])
     return common
 

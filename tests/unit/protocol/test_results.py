@@ -111,6 +111,11 @@ def test_unknown_fields_of_the_first_forms_addresses_survive(source: str, target
     assert (converted["ip4"] if target in FIRST else converted["ips"][0]).get("x-vendor") == "mine"
 
 
+def test_later_word_for_an_address_does_not_take_the_place_of_the_first_forms() -> None:
+    result = {"ip4": {"ip": "10.0.0.5/24", "address": 1.5}}
+    assert results.to_common(result, "0.2.0")["ips"] == [{"address": "10.0.0.5/24"}]
+
+
 # -- properties
 
 unknown = st.dictionaries(st.sampled_from(["x-a", "x-b"]), json_values.values, max_size=1)
