@@ -8,9 +8,9 @@ from typing import Any
 
 from ..decide.addressing import Addressing
 from ..model.addresses import parse_host_address, parse_host_interface, parse_network
+from ..model.complaints import printable
 from ..protocol import results, wire
 from ..protocol.errors import (
-    DECODING_FAILURE,
     INCOMPATIBLE_VERSION,
     INVALID_ENVIRONMENT,
     IPAM_FAILED,
@@ -23,6 +23,7 @@ from ..turns import waiting
 # In a chain the main CNI may use the same IPAM plugin for the same container and interface name. Under a network
 # name of their own our leases are neither released nor collected together with those.
 _CHAIN_SUFFIX = ".macvlan-egress"
+_SHOWN_CHARACTERS = 500
 _FORWARDED = ("cniVersion", "name", "type", "ipam", "args", "dns", "runtimeConfig")
 
 
@@ -82,7 +83,7 @@ class Delegate:
         try:
             result = results.to_common(answer, results.version_of(answer, version))
         except CniError as error:
-            what = error.msg.removeprefix("prevResult: ").replace("prevResult", "it")
+            what = _legible(error.msg.removeprefix("prevResult: ").replace("prevResult", "it"))
             raise CniError(
                 IPAM_FAILED, f"IPAM plugin {self._type!r} gave an unusable result: {what}"
             ) from None
@@ -100,7 +101,7 @@ class Delegate:
             )
         except ValueError as error:
             raise CniError(
-                IPAM_FAILED, f"IPAM plugin {self._type!r} gave an unusable address: {error}"
+                IPAM_FAILED, f"IPAM plugin {self._type!r} gave an unusable address: {_legible(str(error))}"
             ) from None
         if not sources:
             raise CniError(IPAM_FAILED, f"IPAM plugin {self._type!r} gave no address")
@@ -132,10 +133,11 @@ class Delegate:
         version = self.configuration.get("cniVersion")
         spoken = self._call("VERSION").get("supportedVersions")
         if isinstance(spoken, list) and version not in spoken:
+            others = _legible(", ".join(map(str, spoken)))
             raise CniError(
                 IPAM_FAILED,
-                f"IPAM plugin {self._type!r} does not speak CNI {version}, only {', '.join(map(str, spoken))}; set "
-                "'cniVersion' to one that both know",
+                f"IPAM plugin {self._type!r} does not speak CNI {version}, only {others}; set 'cniVersion' to one that "
+                "both know",
             )
         self._call_if_known("STATUS")
 
@@ -167,11 +169,11 @@ class Delegate:
         answer = self._decode(done.stdout)
         if done.returncode != 0:
             code = answer.get("code")
-            words = f"code {code}: {answer.get('msg', '')} {answer.get('details') or ''}".strip()
+            words = f"code {code}: {answer.get('msg', '')} {answer.get('details') or ''}"
             if not answer:
-                words = f"exit status {done.returncode}: {done.stderr.decode(errors='replace').strip()[:500]}"
-            reason = " ".join(str(answer.get("msg") or words).split())
-            raise IpamError(code, f"IPAM plugin {self._type!r} failed on {verb}: {reason}", words)
+                words = f"exit status {done.returncode}: {done.stderr.decode(errors='replace')}"
+            reason = _legible(str(answer.get("msg") or words))
+            raise IpamError(code, f"IPAM plugin {self._type!r} failed on {verb}: {reason}", _legible(words))
         return answer
 
     def _decode(self, output: bytes) -> dict[str, Any]:
@@ -181,7 +183,7 @@ class Delegate:
             return wire.decode(output.decode()).values
         except (UnicodeDecodeError, CniError):
             raise CniError(
-                DECODING_FAILURE, f"IPAM plugin {self._type!r} did not answer with JSON", repr(output[:200])
+                IPAM_FAILED, f"IPAM plugin {self._type!r} did not answer with JSON", repr(output[:200])
             ) from None
 
     def _executable(self) -> str:
@@ -194,6 +196,12 @@ class Delegate:
             f"IPAM plugin {self._type!r} is not in CNI_PATH ({':'.join(self._search)}); install it there or correct "
             "'ipam.type'",
         )
+
+
+def _legible(text: str) -> str:
+    """What a plugin has said, as a line of an error."""
+    line = printable(" ".join(text.split()))
+    return line if len(line) <= _SHOWN_CHARACTERS else line[:_SHOWN_CHARACTERS] + "…"
 
 
 def delegated_configuration(configuration: Mapping[str, Any], *, chained: bool) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cni_macvlan_egress.protocol.errors import DECODING_FAILURE, IPAM_FAILED, TRY_AGAIN_LATER, CniError
+from cni_macvlan_egress.protocol.errors import IPAM_FAILED, TRY_AGAIN_LATER, CniError
 
 from .. import json_values
 from ..protocol import golden
@@ -117,7 +117,7 @@ def test_unusable_answer_is_the_plugins_failure_and_shown(
 def test_answer_that_is_no_json_is_shown(plugin: Plugin, output: bytes, status: int) -> None:
     with pytest.raises(CniError) as caught:
         plugin.answers(output, status, b"my last words").add("1.1.0")
-    assert caught.value.code in (IPAM_FAILED, DECODING_FAILURE)
+    assert caught.value.code == IPAM_FAILED
     assert "'pool'" in caught.value.msg
     assert repr(output) in caught.value.details or "my last words" in caught.value.details
 
@@ -144,6 +144,16 @@ def test_error_of_the_plugin_is_handed_on_in_its_own_words(
 ) -> None:
     with refused(code, "'pool'", "ADD", *words):
         plugin.answers(answer, 3, stderr).add("1.1.0")
+
+
+def test_words_of_the_plugin_are_a_short_line_for_a_terminal(plugin: Plugin) -> None:
+    answer = {"code": 99, "msg": "\x1b[31mred\nand " + "long " * 2000, "details": "\x07" * 2000}
+    with pytest.raises(CniError) as caught:
+        plugin.answers(answer, 3).add("1.1.0")
+    for text in (caught.value.msg, caught.value.details):
+        assert text.isprintable()
+        assert len(text) < 600
+    assert r"\x1b[31mred and long long" in caught.value.msg
 
 
 def test_error_without_exit_status_is_no_success(plugin: Plugin) -> None:
@@ -179,6 +189,6 @@ def test_any_answer_is_addresses_or_an_error(
     try:
         addressing, _ = plugin.answers(answer, status).add(version)
     except CniError as error:
-        assert error.code in (IPAM_FAILED, TRY_AGAIN_LATER, DECODING_FAILURE)
+        assert error.code in (IPAM_FAILED, TRY_AGAIN_LATER)
     else:
         assert addressing.sources
