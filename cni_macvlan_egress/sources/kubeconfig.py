@@ -23,8 +23,6 @@ from .regular_file import BYTES_MAX, content
 SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"  # client-go, rest.InClusterConfig
 HOST_VARIABLE, PORT_VARIABLE = "KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"
 HTTPS_PORT = 443
-# A kubeconfig of hundreds of clusters stays below this, and so does any bundle of certificates.
-
 _HOST_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_")
 _HOST_MAX, _LABEL_MAX = 253, 63
 _USE_TOKEN = "use a service account's token ('token', 'tokenFile') or a client certificate"  # noqa: S105
