@@ -11,7 +11,7 @@ from random import Random
 CORPUS = Path(__file__).parent / "corpus"
 NAMES = (
     "call", "annotations", "destinations", "policies", "records", "state", "frames", "dns", "api_pod", "api_policies",
-    "api_watch",
+    "api_watch", "kubeconfig", "ipam",
 )  # fmt: skip
 
 
