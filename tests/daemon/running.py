@@ -85,8 +85,7 @@ class Daemon:
 
     def settled(self) -> bool:
         """Whether all its workers have all their threads."""
-        counts = [len(os.listdir(f"/proc/{pid}/task")) for pid in self.workers()]
-        return counts == [THREADS + 1] * WORKERS
+        return [thread_count(pid) for pid in self.workers()] == [THREADS + 1] * WORKERS
 
     @property
     def arguments(self) -> list[str]:
@@ -238,6 +237,14 @@ def eventually(condition: Callable[[], object], what: str, seconds: float = 15.0
     while not condition():
         assert time.monotonic() < deadline, what
         time.sleep(0.01)
+
+
+def thread_count(pid: int) -> int:
+    """Of a process; none if it has ended."""
+    try:
+        return len(os.listdir(f"/proc/{pid}/task"))
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
 
 
 def _name(pid: int) -> str:

@@ -14,7 +14,7 @@ from cni_macvlan_egress.daemon import caretaker_process, journal
 from cni_macvlan_egress.daemon.caretaker import CaretakerSettings
 from cni_macvlan_egress.daemon.caretaker_process import CaretakerProcess
 
-from .running import Daemon, Warm, eventually
+from .running import Daemon, Warm, eventually, thread_count
 
 OFF = {"conflictDetection": "off"}
 ONE = source("192.168.12.99/24")
@@ -198,7 +198,7 @@ def test_child_that_is_another_one_is_left_to_the_supervisor(clock: list[float])
 
 def _works(daemon: Daemon) -> bool:
     pid = daemon.caretaker()
-    return bool(pid) and len(os.listdir(f"/proc/{pid}/task")) > 2
+    return bool(pid) and thread_count(pid) > 2
 
 
 def _listening(pid: int) -> set[str]:

@@ -209,7 +209,7 @@ class Warmed:
             self._daemon.wait()
             self._daemon.close()
             self._daemon = self._start()
-        eventually(self._settled, "no new worker")
+        eventually(self._daemon.settled, "no new worker")
         return run
 
     def send(self, verb: str, request: Request) -> Answer:
@@ -227,12 +227,6 @@ class Warmed:
         daemon = TracedDaemon(self._node, self._directory, *QUIET, wrapper=wrapper)
         daemon.start()
         return daemon
-
-    def _settled(self) -> bool:
-        try:
-            return self._daemon.settled()
-        except FileNotFoundError:  # one has just ended
-            return False
 
     def _tell(self, point: Point | None, **deed: str) -> None:
         self._orders.give(point, **deed)

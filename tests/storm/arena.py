@@ -64,7 +64,7 @@ def warm_storm(lab: Lab, pods: int, directory: Path) -> Iterator[Storm]:
             def kill_worker() -> None:
                 victim = daemon.workers()[0]
                 kill(victim)
-                eventually(lambda: victim not in daemon.workers() and _settled(daemon), "no new worker", 60)
+                eventually(lambda: victim not in daemon.workers() and daemon.settled(), "no new worker", 60)
 
             def resident() -> list[int]:
                 return [*daemon.processes(), daemon.caretaker()]
@@ -75,14 +75,6 @@ def warm_storm(lab: Lab, pods: int, directory: Path) -> Iterator[Storm]:
             yield Storm(stage, Weather(lab, kill_worker), resident, is_idle)
         finally:
             daemon.close()
-
-
-def _settled(daemon: Daemon) -> bool:
-    """Whether all workers are there; one that is looked at may end meanwhile."""
-    try:
-        return bool(daemon.settled())
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 @contextmanager
