@@ -32,6 +32,8 @@ from ..protocol.errors import CniError
 from .policy_state import PodNote, PolicyState
 
 _INSTALL = "install the egress policies"
+# What libnftables makes of EOPNOTSUPP, with which a kernel answers that has no such hook.
+_UNSUPPORTED = "Operation not supported"
 
 
 class Enforcer:
@@ -220,10 +222,24 @@ def counts(state: PolicyState, enforced: Enforced) -> dict[str, Hits]:
 
 def _run(nftables: Nftables, steps: Change) -> None:
     for commands in filter(None, (steps.prepare, steps.switch)):
-        nftables.run(commands, _INSTALL)
+        _install(nftables, commands)
     if steps.clear:
         grace_period()
         nftables.run(steps.clear, _INSTALL)
+
+
+def _install(nftables: Nftables, commands: str) -> None:
+    try:
+        nftables.run(commands, _INSTALL)
+    except CniError as error:
+        if _UNSUPPORTED not in error.msg:
+            raise
+        raise CniError(
+            error.code,
+            f"cannot {_INSTALL}: the kernel has no nftables hook where packets leave an interface; boot one of 5.16 or "
+            "newer with CONFIG_NETFILTER_EGRESS, or take 'policy' out of the configuration",
+            error.details,
+        ) from None
 
 
 def _objects_inside(state: PolicyState, main: MainInterface) -> list[dict[str, object]] | None:

@@ -34,7 +34,6 @@ from .policy_state import PodNote, PolicyState
 from .records import Record, Records, attachment_key
 
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
-_INSTALL = "install the egress policies"
 
 
 @dataclass(frozen=True, slots=True)

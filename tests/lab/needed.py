@@ -6,10 +6,15 @@ import os
 import sys
 import sysconfig
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 
 import pytest
+
+from cni_macvlan_egress.kernel.netns import in_new_namespace
+from cni_macvlan_egress.kernel.nftables import Nftables
+from cni_macvlan_egress.protocol.errors import CniError
 
 from .network import Lab
 
@@ -29,6 +34,20 @@ def made_bin_dir(directory: Path) -> str:
     for plugin in DEBIAN_PLUGINS.iterdir():
         (directory / plugin.name).symlink_to(plugin)
     return str(directory)
+
+
+@cache
+def has_egress_hook() -> bool:
+    """Whether this kernel's nftables can look at what leaves an interface, which egress policies need."""
+    chain = '{ type filter hook egress device "lo" priority filter; }'
+
+    def attempt() -> bool:
+        with Nftables() as nftables, suppress(CniError):
+            nftables.run(f"add table netdev try\nadd chain netdev try egress {chain}\n", "make a chain")
+            return True
+        return False
+
+    return in_new_namespace(attempt)
 
 
 @contextmanager
