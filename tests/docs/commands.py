@@ -8,7 +8,7 @@ from pathlib import Path
 # What a line begins with to be one. Names alone, such as `ip`, are words of a sentence.
 _PROGRAMS = re.compile(
     r"(?:[\w./-]*/)?(?:macvlan-egress|python3?|pip|podman|kubectl|oc|openstack|systemctl|apt|tar|ln|cp|ip|nft|nsenter|source"
-    r"|sudo|package|release-check|demo|test|test-kubernetes|fuzz|storm|setup)(?: |$)"
+    r"|sudo|package|release-check|demo|test|test-kubernetes|test-kernel|fuzz|storm|setup)(?: |$)"
 )
 _FENCE = re.compile(r"^ *```(?P<language>\w*)\n(?P<body>.*?)^ *```", re.MULTILINE | re.DOTALL)
 _REMARK = re.compile(r"(?:^| +)#.*|(?<=\S) {3,}\S.*")

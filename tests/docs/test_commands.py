@@ -52,6 +52,7 @@ ELSEWHERE = {
     r"bin/test (-n \d+ )?tests/faults .*": "tests/faults/conftest.py",
     r"bin/(package|release-check)": "tests/packaging/test_artefacts.py",
     r"bin/test-kubernetes": "bin/test-kubernetes",
+    r"bin/test-kernel": "bin/test-kernel",
     r"bin/fuzz( --record)?": "tests/fuzz/session.py",
     r"tar -C /opt.*|ln -sfn cni-.*": "tests/packaging/test_archive.py",
     r"apt install \./.*\.deb": "release/check.py",

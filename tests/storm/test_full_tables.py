@@ -1,8 +1,8 @@
 """Tables of the kernel that are full: connection tracking in the pod, and neighbours.
 
 The neighbour tables' limits are the machine's, and so are the tables: filling them would take entries from all
-namespaces, those of the machine's own network among them. So it is not done here; what is shown instead is how few
-entries the plugin is to blame for.
+namespaces, those of the machine's own network among them. tests/own_kernel does it on a kernel of its own; what is
+shown here is how few entries the plugin is to blame for.
 """
 
 from __future__ import annotations

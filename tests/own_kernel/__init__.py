@@ -1,0 +1,1 @@
+"""What needs a kernel that nobody else uses: `bin/test-kernel` boots one in a virtual machine."""
