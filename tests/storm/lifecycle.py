@@ -54,6 +54,7 @@ WISHES: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {
     "private": (source("192.168.12.103/32", mode="private", mtu="1400"), ("192.168.12.103",)),
     "nonsense": (source("192.168.12.300/24"), ()),
 }
+WITH_RULES = ("second",)  # nftables rules come with a destination
 CHANGES: tuple[dict[str, Any], ...] = (
     {},
     {"ifName": "other0"},
@@ -124,6 +125,8 @@ class Lifecycle(RuleBasedStateMachine):
         self.node = scene.node
         self.send = scene.send
         self.pods = [scene.pod() for _ in range(PODS)]
+        # The kernel takes a namespace apart when it finds time; until then its interfaces answer.
+        self.fading: set[str] = set()
 
     @initialize(target=numbers)
     def begin(self) -> Any:
@@ -161,6 +164,8 @@ class Lifecycle(RuleBasedStateMachine):
         codes = {0}
         if any(other.unsure for other in others):
             codes |= {HELD, CONFLICT}
+        if wanted & self.fading:
+            codes.add(CONFLICT)
         if one.unsure:
             codes.add(ATTACHED)
         return codes
@@ -218,7 +223,7 @@ class Lifecycle(RuleBasedStateMachine):
 
     @rule(number=numbers)
     def vanish(self, number: int) -> None:
-        self.pods[number].pod.remove()
+        self._end(self.pods[number])
         self.pods[number].gone = True
 
     @precondition(lambda self: any(one.gone for one in self.pods))
@@ -228,12 +233,20 @@ class Lifecycle(RuleBasedStateMachine):
         number = next(number for number, one in enumerate(self.pods) if one.gone)
         self.pods[number] = self.scene.pod()
 
+    def _end(self, one: Attachment) -> None:
+        one.pod.remove()
+        self.fading |= (
+            {address for _, held in WISHES.values() for address in held} if one.unsure else set(one.addresses)
+        )
+
     @rule(number=numbers, how=st.sampled_from(TAMPERINGS))
     def tamper(self, number: int, how: str) -> None:
         one = self.pods[number]
         if one.gone or one.wish is None or one.unsure or "link" in one.spoilt:
             return
-        if how in ("address", "ruleset") and (not one.addresses or how in one.spoilt):
+        if how == "address" and (not one.addresses or how in one.spoilt):
+            return
+        if how == "ruleset" and (one.wish not in WITH_RULES or how in one.spoilt):
             return
         command = {
             "link": "link delete macvlan0",
@@ -251,7 +264,7 @@ class Lifecycle(RuleBasedStateMachine):
     def reboot(self) -> None:
         """All namespaces and what is in the run-time directory are gone; the state files stay."""
         for one in self.pods:
-            one.pod.remove()
+            self._end(one)
         shutil.rmtree(self.node.run_dir, ignore_errors=True)
         self.pods = [self.scene.pod() for _ in self.pods]
 
