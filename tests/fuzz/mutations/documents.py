@@ -70,6 +70,16 @@ def changed_text(text: str, random: Random, vocabulary: Vocabulary, times: int =
     return _garbled(made, random) if random.random() < 0.06 else made
 
 
+def changed_file(data: bytes, random: Random, vocabulary: Vocabulary, dictionary: Sequence[str]) -> bytes:
+    """A file that is read as YAML: if it is JSON it says something else, if not it has other words or lines."""
+    text = data.decode("utf-8", "replace")
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return words.changed(text, random, dictionary).encode("utf-8", "replace")
+    return changed_text(text, random, vocabulary).encode("utf-8", "surrogatepass")
+
+
 def changed(document: Any, random: Random, vocabulary: Vocabulary) -> Any:
     """The document with one change; it may be changed in place."""
     slots = list(_slots(document))

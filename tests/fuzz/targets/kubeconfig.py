@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from random import Random
@@ -11,8 +10,7 @@ from cni_macvlan_egress.protocol.errors import INVALID_CONFIGURATION, IO_FAILURE
 from cni_macvlan_egress.sources.kubeconfig import Access, from_file, is_host
 
 from .. import enclosure
-from ..mutations import words
-from ..mutations.documents import Vocabulary, changed_text, choice, listed
+from ..mutations.documents import Vocabulary, changed_file, choice, listed
 from ..target import Target
 from . import terms
 
@@ -104,12 +102,7 @@ def _check(access: Access) -> None:
 
 
 def mutate(data: bytes, random: Random) -> bytes:
-    text = data.decode("utf-8", "replace")
-    try:
-        json.loads(text)
-    except (ValueError, RecursionError):
-        return words.changed(text, random, _DICTIONARY).encode("utf-8", "replace")
-    return changed_text(text, random, VOCABULARY).encode("utf-8", "surrogatepass")
+    return changed_file(data, random, VOCABULARY, _DICTIONARY)
 
 
 TARGET = Target("kubeconfig", examine, mutate, packages=("yaml",), writes=True)

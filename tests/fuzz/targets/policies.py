@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from ipaddress import ip_network
 from random import Random
@@ -13,8 +12,7 @@ from cni_macvlan_egress.model.policy import Answer, Policy
 from cni_macvlan_egress.sources.policy_directory import DirectoryReading, read_paths
 
 from .. import enclosure
-from ..mutations import words
-from ..mutations.documents import Vocabulary, changed_text, choice, listed
+from ..mutations.documents import Vocabulary, changed_file, choice, listed
 from ..target import Target
 from . import terms
 
@@ -124,12 +122,7 @@ def enforce(policy: Policy) -> None:
 
 
 def mutate(data: bytes, random: Random) -> bytes:
-    text = data.decode("utf-8", "replace")
-    try:
-        json.loads(text)
-    except (ValueError, RecursionError):
-        return words.changed(text, random, _DICTIONARY).encode("utf-8", "replace")
-    return changed_text(text, random, VOCABULARY).encode("utf-8", "surrogatepass")
+    return changed_file(data, random, VOCABULARY, _DICTIONARY)
 
 
 TARGET = Target("policies", examine, mutate, packages=("yaml",), writes=True)
