@@ -6,7 +6,7 @@ import os
 import sys
 import sysconfig
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -38,14 +38,22 @@ def made_bin_dir(directory: Path) -> str:
 
 @cache
 def has_egress_hook() -> bool:
-    """Whether this kernel's nftables can look at what leaves an interface, which egress policies need."""
+    """Whether this kernel's nftables can look at what leaves an interface, which egress policies need.
+
+    Raises:
+        CniError: it cannot be told; nothing is to be skipped for that.
+    """
     chain = '{ type filter hook egress device "lo" priority filter; }'
 
     def attempt() -> bool:
-        with Nftables() as nftables, suppress(CniError):
-            nftables.run(f"add table netdev try\nadd chain netdev try egress {chain}\n", "make a chain")
-            return True
-        return False
+        with Nftables() as nftables:
+            try:
+                nftables.run(f"add table netdev try\nadd chain netdev try egress {chain}\n", "make a chain")
+            except CniError as error:
+                if "Operation not supported" not in error.msg:
+                    raise
+                return False
+        return True
 
     return in_new_namespace(attempt)
 
